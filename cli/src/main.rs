@@ -1,0 +1,2 @@
+//! The operator and application command line.
+fn main() {}

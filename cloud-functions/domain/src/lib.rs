@@ -1,0 +1,1 @@
+//! The rules of the cloud side: registry, credentials, enrolment, streams, commands.

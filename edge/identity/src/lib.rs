@@ -1,0 +1,1 @@
+//! Tenants, devices and credentials replicated into redb; authentication.

@@ -1,0 +1,1 @@
+//! Preparing and dropping journal segments on a glommio thread.

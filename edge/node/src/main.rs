@@ -1,0 +1,2 @@
+//! The edge node: configuration, preflight, start, drain, stop.
+fn main() {}
