@@ -1,0 +1,15 @@
+//! Every bound of this crate.
+
+/// Subscriptions of one tenant on all shards together. At about 200 bytes each a tenant can cost 20 MB a shard.
+pub const SUBSCRIPTIONS_PER_TENANT_MAX: usize = 100_000;
+
+/// Deliveries of one shard whose producer waits for an outcome. Above it a producer is told at once that the message
+/// was not taken.
+pub const DELIVERIES_MAX: usize = 65_536;
+
+/// Commands of one device held in memory; the rest wait in the store and are asked for when these are done.
+pub const PENDING_COMMANDS_MAX: usize = 16;
+
+const _: () = assert!(PENDING_COMMANDS_MAX > 0);
+// A delivery id keeps its slot in 32 bits.
+const _: () = assert!(DELIVERIES_MAX < u32::MAX as usize);
