@@ -68,8 +68,9 @@ impl CommandDesk {
     /// `link` takes the device's commands from now on; an older link of the same device no longer does.
     pub fn attach(&mut self, tenant: Arc<str>, device: Arc<str>, link: LinkId) -> Dispatch {
         let key = (tenant, device);
-        let desk =
-            Desk { link, pending: VecDeque::new(), in_flight: false, more: true, loading: false };
+        let taken = self.devices.remove(&key).map(|old| old.taken).unwrap_or_default();
+        let pending = VecDeque::new();
+        let desk = Desk { link, pending, in_flight: false, more: true, loading: false, taken };
         self.devices.insert(key.clone(), desk);
         self.next(&key)
     }
