@@ -107,9 +107,11 @@ impl CommandDesk {
             let kept = usize::from(desk.in_flight);
             desk.pending.truncate(kept);
             let in_flight = desk.pending.front().map(|command| command.id.clone());
-            let new =
-                commands.into_iter().filter(|command| Some(&command.id) != in_flight.as_ref());
-            desk.pending.extend(new.take(PENDING_COMMANDS_MAX).map(Arc::new));
+            let is_new = |command: &Command| {
+                Some(&command.id) != in_flight.as_ref() && !desk.taken.contains(&command.id)
+            };
+            let new = commands.into_iter().filter(is_new).take(PENDING_COMMANDS_MAX);
+            desk.pending.extend(new.map(Arc::new));
         }
         self.next(&key)
     }
