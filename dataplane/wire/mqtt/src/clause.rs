@@ -7,8 +7,8 @@
 macro_rules! clauses {
     ($($name:ident = $text:literal;)*) => {
         $(#[doc = $text] pub const $name: &str = $text;)*
-        /// Every clause, for tables and tests.
-        pub const ALL: &[&str] = &[$($name),*];
+        /// Every clause with the name of its constant, for tables and tests.
+        pub const ALL: &[(&str, &str)] = &[$((stringify!($name), $name)),*];
     };
 }
 
@@ -38,7 +38,7 @@ clauses! {
 
     PUBLISH_DUP_QOS0 = "MQTT-3.3.1-2, MQTT5-3.3.1-2: DUP is set on a QoS 0 PUBLISH";
     PUBLISH_QOS_INVALID = "MQTT-3.3.1-4, MQTT5-3.3.1-4: the QoS of a PUBLISH is 3";
-    TOPIC_WILDCARD = "MQTT-3.3.2-2, MQTT-4.7.1-1, MQTT5-3.3.2-2: a topic name contains a wildcard";
+    TOPIC_WILDCARD = "MQTT-3.3.2-2, MQTT-4.7.1-1, MQTT5-3.3.2-2, MQTT5-4.7.0-1: a topic name contains a wildcard";
     TOPIC_EMPTY = "MQTT-4.7.3-1, MQTT5-4.7.3-1: a topic name or filter is empty";
     TOPIC_TOO_LONG = "MQTT-4.7.3-3, MQTT5-4.7.3-3: a topic name or filter is longer than 65535 bytes";
     TOPIC_MISSING = "MQTT5 section 3.3.2.1: a PUBLISH has neither topic name nor topic alias";
@@ -53,15 +53,16 @@ clauses! {
     SUBACK_EMPTY = "MQTT-3.8.4-5, MQTT5-3.8.4-6: a SUBACK without codes";
     UNSUBSCRIBE_EMPTY = "MQTT-3.10.3-2, MQTT5-3.10.3-2: an UNSUBSCRIBE without a topic filter";
     UNSUBACK_CODE = "MQTT5-3.11.3-2: a reserved UNSUBACK code";
+    UNSUBACK_EMPTY = "MQTT5-3.11.3-1: an UNSUBACK without codes";
     DISCONNECT_CODE = "MQTT5-3.14.2-1: a reserved DISCONNECT code";
     AUTH_CODE = "MQTT5-3.15.2-1: a reserved AUTH code";
     FILTER_MULTI_LEVEL = "MQTT-4.7.1-2, MQTT5-4.7.1-1: # is not alone in the last level of a topic filter";
     FILTER_SINGLE_LEVEL = "MQTT-4.7.1-3, MQTT5-4.7.1-2: + is not alone in its level of a topic filter";
 
-    PROPERTY_UNKNOWN = "MQTT5-2.2.2-2: a property identifier is unknown";
-    PROPERTY_MISPLACED = "MQTT5-2.2.2-2: a property is not permitted in this packet";
-    PROPERTY_REPEATED = "MQTT5 section 2.2.2.2: a property that may be given once is repeated";
-    PROPERTY_VALUE = "MQTT5 section 2.2.2.2: the value of a property is outside its range";
+    PROPERTY_UNKNOWN = "MQTT5 section 2.2.2.2: a property identifier is unknown";
+    PROPERTY_MISPLACED = "MQTT5 section 2.2.2.2: a property is not permitted in this packet";
+    PROPERTY_REPEATED = "MQTT5 sections 3.1.2.11 to 3.15.2.2: a property that may be given once is repeated";
+    PROPERTY_VALUE = "MQTT5 sections 3.1.2.11 to 3.15.2.2: the value of a property is outside its range";
     RESPONSE_TOPIC_WILDCARD = "MQTT5-3.3.2-14: a response topic contains a wildcard";
     AUTH_DATA_WITHOUT_METHOD = "MQTT5 section 3.1.2.11.10: authentication data without a method";
 }

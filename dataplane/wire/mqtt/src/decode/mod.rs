@@ -256,7 +256,7 @@ fn connack(mut reader: Reader<'_>, level: ProtocolLevel) -> Result<ConnAck<'_>, 
             ReasonCode::in_packet(value, PropertyOwner::ConnAck).map(ConnAckCode::V5)
         }
     }
-    .ok_or(malformed(clause::CONNACK_CODE))?;
+    .ok_or(protocol(clause::CONNACK_CODE))?;
     if session_present && !code.is_accepted() {
         return Err(protocol(clause::CONNACK_SESSION_PRESENT));
     }
@@ -302,7 +302,7 @@ fn reason_and_properties<'a>(
         PropertyOwner::Auth => clause::AUTH_CODE,
         _ => clause::ACK_CODE,
     };
-    let reason = ReasonCode::in_packet(reader.byte()?, carrier).ok_or(malformed(reserved))?;
+    let reason = ReasonCode::in_packet(reader.byte()?, carrier).ok_or(protocol(reserved))?;
     let properties =
         if reader.is_empty() { Properties::EMPTY } else { Properties::read(reader, carrier)? };
     Ok((reason, properties))

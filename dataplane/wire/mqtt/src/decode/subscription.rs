@@ -59,7 +59,7 @@ pub(super) fn suback(
     let properties = read_properties(&mut reader, level, PropertyOwner::SubAck)?;
     // [MQTT-3.9.3-2]
     let codes = ReasonCodes::validated(reader.take_rest(), level, PropertyOwner::SubAck)
-        .ok_or(malformed(clause::SUBACK_CODE))?;
+        .ok_or(protocol(clause::SUBACK_CODE))?;
     if codes.is_empty() {
         return Err(protocol(clause::SUBACK_EMPTY));
     }
@@ -77,10 +77,14 @@ pub(super) fn unsuback(
             reader.finish()?;
             ReasonCodes::default()
         }
-        // [MQTT5-3.11.3-2]
+        // [MQTT5-3.11.3-1], [MQTT5-3.11.3-2]
         ProtocolLevel::V5 => {
-            ReasonCodes::validated(reader.take_rest(), level, PropertyOwner::UnsubAck)
-                .ok_or(malformed(clause::UNSUBACK_CODE))?
+            let codes = ReasonCodes::validated(reader.take_rest(), level, PropertyOwner::UnsubAck)
+                .ok_or(protocol(clause::UNSUBACK_CODE))?;
+            if codes.is_empty() {
+                return Err(protocol(clause::UNSUBACK_EMPTY));
+            }
+            codes
         }
     };
     Ok(UnsubAck { packet_id, properties, codes })

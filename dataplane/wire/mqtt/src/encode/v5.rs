@@ -163,6 +163,9 @@ pub fn encode_unsuback(
     codes: &[ReasonCode],
     out: &mut Vec<u8>,
 ) -> Result<(), EncodeError> {
+    if codes.is_empty() {
+        return Err(EncodeError::Invalid { clause: clause::UNSUBACK_EMPTY });
+    }
     answer(first_byte::UNSUBACK, packet_id, properties, codes, out)
 }
 

@@ -9,7 +9,7 @@ pub(crate) mod value;
 use std::fmt;
 
 use crate::clause;
-use crate::error::{DecodeError, EncodeError, protocol};
+use crate::error::{DecodeError, EncodeError, malformed, protocol};
 use crate::limits::STRING_BYTES_MAX;
 use crate::reader::Reader;
 use value::Property;
@@ -140,7 +140,7 @@ struct Seen {
 impl Seen {
     fn add(&mut self, property: &Property<'_>, owner: PropertyOwner) -> Result<(), DecodeError> {
         if !property.is_permitted_in(owner) {
-            return Err(protocol(clause::PROPERTY_MISPLACED));
+            return Err(malformed(clause::PROPERTY_MISPLACED));
         }
         let bit = 1u64 << property.identifier();
         if self.identifiers & bit != 0 && !property.may_repeat_in(owner) {
