@@ -1,0 +1,321 @@
+//! The table of connections and the pool of their output buffers.
+//!
+//! Invariants: a slot is reused only when the kernel holds no operation of it and the handler was told it closed; an idle
+//! connection owns no buffer.
+//!
+//! Not here: what drives a connection from one phase to the next, see `transfer` and `closing`.
+
+use std::os::fd::{IntoRawFd, OwnedFd, RawFd};
+
+use crate::limits::{OUTPUT_INITIAL_BYTES, SPARE_BUFFER_BYTES_MAX, SPARE_BYTES_MAX};
+use crate::timers::TimerKey;
+use crate::token::{GENERATION_MASK, Operation, Token};
+
+/// Names one life of a connection slot. A stale one names nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionId {
+    slot: u32,
+    generation: u32,
+}
+
+impl ConnectionId {
+    /// The slot, dense from 0: an index for side tables. It is reused, but only after `closed` was called for this life.
+    pub fn index(self) -> usize {
+        self.slot as usize
+    }
+
+    pub(crate) fn slot(self) -> u32 {
+        self.slot
+    }
+
+    pub(crate) fn token(self, operation: Operation) -> Token {
+        Token::new(operation, self.generation, self.slot)
+    }
+}
+
+impl std::fmt::Debug for ConnectionId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ConnectionId({}/{})", self.slot, self.generation)
+    }
+}
+
+/// Why a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CloseReason {
+    /// The handler closed or aborted it.
+    Local,
+    /// The peer sent FIN. What was queued is still sent.
+    Peer,
+    /// The peer reset the connection, or is gone.
+    Reset,
+    /// Another error of the socket, as an errno.
+    Failed(i32),
+    /// More than `send_queue_bytes_max` bytes were queued: the peer reads too slowly.
+    SlowConsumer,
+    /// The ring stops. What was queued is still sent.
+    Shutdown,
+}
+
+impl CloseReason {
+    /// The reason behind a failed receive or send.
+    pub(crate) fn from_errno(errno: i32) -> Self {
+        match errno {
+            libc::ECONNRESET | libc::EPIPE | libc::ETIMEDOUT | libc::ECONNABORTED => Self::Reset,
+            other => Self::Failed(other),
+        }
+    }
+}
+
+/// Where a slot is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Nobody's.
+    Free,
+    /// The handler's.
+    Open,
+    /// Closed for the handler; output is flushed, then FIN, then input is discarded until the peer's FIN.
+    Lingering,
+    /// Cancelled and closed; waiting for the last completions.
+    Closing,
+}
+
+/// The multishot receive of a connection.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Receive {
+    /// The handler (or lingering) wants bytes.
+    pub(crate) wanted: bool,
+    /// The kernel holds the operation.
+    pub(crate) armed: bool,
+    /// Its cancellation was submitted.
+    pub(crate) cancelling: bool,
+    /// The peer's FIN came.
+    pub(crate) ended: bool,
+    /// Listed for arming at the end of the turn.
+    pub(crate) listed: bool,
+}
+
+pub(crate) struct Connection {
+    pub(crate) fd: RawFd,
+    generation: u32,
+    /// Operations whose last completion is still to come.
+    pub(crate) operations: u16,
+    pub(crate) phase: Phase,
+    pub(crate) receive: Receive,
+    pub(crate) sending: bool,
+    /// Listed for sending at the end of the turn.
+    pub(crate) dirty: bool,
+    pub(crate) fin_sent: bool,
+    /// Tell the handler when the queue is empty.
+    pub(crate) drain_wanted: bool,
+    /// The handler was told it closed.
+    pub(crate) told: bool,
+    /// Bytes of `in_flight` the kernel took.
+    pub(crate) sent: usize,
+    /// The kernel's while `sending`.
+    pub(crate) in_flight: Vec<u8>,
+    /// The handler's.
+    pub(crate) output: Vec<u8>,
+    pub(crate) linger: Option<TimerKey>,
+    pub(crate) discarded: usize,
+}
+
+impl Connection {
+    /// Unsent bytes.
+    pub(crate) fn queued_bytes(&self) -> usize {
+        self.in_flight.len() - self.sent + self.output.len()
+    }
+}
+
+/// All connections of a ring.
+pub(crate) struct Connections {
+    slots: Vec<Connection>,
+    free: Vec<u32>,
+    maximum: u32,
+}
+
+impl Connections {
+    pub(crate) fn new(maximum: u32) -> Self {
+        Self { slots: Vec::new(), free: Vec::new(), maximum }
+    }
+
+    /// Slots in use.
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    /// Takes a slot for an accepted socket; `None` if all are in use.
+    pub(crate) fn insert(&mut self, socket: OwnedFd) -> Option<ConnectionId> {
+        let slot = match self.free.pop() {
+            Some(slot) => slot,
+            None if self.slots.len() < self.maximum as usize => {
+                self.slots.push(Connection::vacant());
+                (self.slots.len() - 1) as u32
+            }
+            None => return None,
+        };
+        let connection = &mut self.slots[slot as usize];
+        debug_assert_eq!(connection.phase, Phase::Free);
+        debug_assert_eq!(connection.operations, 0);
+        let generation = connection.generation;
+        *connection = Connection {
+            fd: socket.into_raw_fd(),
+            generation,
+            phase: Phase::Open,
+            receive: Receive { wanted: true, ..Receive::default() },
+            ..Connection::vacant()
+        };
+        Some(ConnectionId { slot, generation })
+    }
+
+    /// Gives a slot back. Its next life has another generation.
+    pub(crate) fn remove(&mut self, slot: u32) {
+        let connection = &mut self.slots[slot as usize];
+        debug_assert_eq!(connection.phase, Phase::Closing);
+        debug_assert_eq!(connection.operations, 0, "the kernel still holds an operation");
+        debug_assert!(connection.told && connection.linger.is_none());
+        debug_assert!(connection.in_flight.capacity() == 0 && connection.output.capacity() == 0);
+        connection.phase = Phase::Free;
+        connection.fd = -1;
+        connection.generation = (connection.generation + 1) & GENERATION_MASK;
+        self.free.push(slot);
+    }
+
+    /// The connection a handler may use under this name.
+    pub(crate) fn open(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+        self.slots.get_mut(id.slot as usize).filter(|connection| {
+            connection.generation == id.generation && connection.phase == Phase::Open
+        })
+    }
+
+    /// The same, to read.
+    pub(crate) fn peek_open(&self, id: ConnectionId) -> Option<&Connection> {
+        self.slots.get(id.slot as usize).filter(|connection| {
+            connection.generation == id.generation && connection.phase == Phase::Open
+        })
+    }
+
+    /// The connection whose life an operation belongs to.
+    pub(crate) fn of_token(&mut self, token: Token) -> Option<(ConnectionId, &mut Connection)> {
+        let connection = self.slots.get_mut(token.slot as usize).filter(|connection| {
+            connection.generation == token.generation && connection.phase != Phase::Free
+        });
+        debug_assert!(connection.is_some(), "a completion without its connection: {token:?}");
+        let id = ConnectionId { slot: token.slot, generation: token.generation };
+        connection.map(|connection| (id, connection))
+    }
+
+    /// The connection in a slot, whoever's it is now.
+    pub(crate) fn in_slot(&mut self, slot: u32) -> &mut Connection {
+        &mut self.slots[slot as usize]
+    }
+
+    /// The present life of a slot.
+    pub(crate) fn id_of(&self, slot: u32) -> ConnectionId {
+        ConnectionId { slot, generation: self.slots[slot as usize].generation }
+    }
+
+    pub(crate) fn slots(&self) -> std::ops::Range<u32> {
+        0..self.slots.len() as u32
+    }
+}
+
+impl Connection {
+    fn vacant() -> Self {
+        Self {
+            fd: -1,
+            generation: 0,
+            operations: 0,
+            phase: Phase::Free,
+            receive: Receive::default(),
+            sending: false,
+            dirty: false,
+            fin_sent: false,
+            drain_wanted: false,
+            told: false,
+            sent: 0,
+            in_flight: Vec::new(),
+            output: Vec::new(),
+            linger: None,
+            discarded: 0,
+        }
+    }
+}
+
+/// Output buffers between uses. Last in, first out: the warm ones go round.
+pub(crate) struct Spares {
+    buffers: Vec<Vec<u8>>,
+    bytes: usize,
+}
+
+impl Spares {
+    pub(crate) fn new() -> Self {
+        Self { buffers: Vec::new(), bytes: 0 }
+    }
+
+    pub(crate) fn take(&mut self) -> Vec<u8> {
+        match self.buffers.pop() {
+            Some(buffer) => {
+                self.bytes -= buffer.capacity();
+                buffer
+            }
+            None => Vec::with_capacity(OUTPUT_INITIAL_BYTES),
+        }
+    }
+
+    /// Keeps a buffer, or frees it if it is large or there are enough.
+    pub(crate) fn put(&mut self, mut buffer: Vec<u8>) {
+        let capacity = buffer.capacity();
+        if capacity == 0
+            || capacity > SPARE_BUFFER_BYTES_MAX
+            || self.bytes + capacity > SPARE_BYTES_MAX
+        {
+            return;
+        }
+        buffer.clear();
+        self.bytes += capacity;
+        self.buffers.push(buffer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn socket() -> OwnedFd {
+        std::fs::File::open("/dev/null").unwrap().into()
+    }
+
+    #[test]
+    fn a_stale_name_names_nothing_after_the_slot_was_reused() {
+        let mut connections = Connections::new(1);
+        let first = connections.insert(socket()).unwrap();
+        assert!(connections.insert(socket()).is_none());
+        let connection = connections.open(first).unwrap();
+        connection.phase = Phase::Closing;
+        connection.told = true;
+        assert!(connections.open(first).is_none());
+        connections.remove(first.slot());
+        let second = connections.insert(socket()).unwrap();
+        assert_eq!(first.index(), second.index());
+        assert_ne!(first, second);
+        assert!(connections.open(first).is_none());
+        assert!(connections.open(second).is_some());
+    }
+
+    #[test]
+    fn spare_buffers_are_bounded_in_bytes() {
+        let mut spares = Spares::new();
+        for _ in 0..1000 {
+            spares.put(Vec::with_capacity(SPARE_BUFFER_BYTES_MAX));
+        }
+        assert!(spares.bytes <= SPARE_BYTES_MAX);
+        let kept = spares.buffers.len();
+        spares.put(Vec::with_capacity(SPARE_BUFFER_BYTES_MAX + 1));
+        assert_eq!(spares.buffers.len(), kept);
+        for _ in 0..kept {
+            assert!(spares.take().is_empty());
+        }
+        assert_eq!(spares.bytes, 0);
+    }
+}
