@@ -1,0 +1,90 @@
+//! The drive contract over ordinary files and blocking calls, for tools and tests. A shard does the same through its
+//! ring, without waiting.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use crate::batch::Write;
+use crate::disk;
+use crate::error::JournalError;
+use crate::partition::{Committed, Partition};
+use crate::segments::{FileEvent, SegmentRequest};
+
+/// Executes what one partition asks for. Only for [`crate::WriteMode::BufferedThenSync`]: memory is not aligned here.
+#[derive(Debug, Default)]
+pub struct Driver {
+    files: HashMap<u64, File>,
+}
+
+impl Driver {
+    /// A driver without files; they come with the first turn.
+    pub fn new() -> Driver {
+        Driver::default()
+    }
+
+    /// Applies the cursor, serves segments and files, and writes until nothing waits. Answers what the last write
+    /// led to, if there was one.
+    pub fn turn(&mut self, partition: &mut Partition) -> Option<Committed> {
+        let mut committed = None;
+        partition.apply_cursor();
+        loop {
+            self.serve(partition);
+            let Some(write) = partition.poll_write() else { return committed };
+            let result = self.write(&write);
+            committed = Some(partition.write_done(write.buffer, result));
+            partition.apply_cursor();
+        }
+    }
+
+    /// Executes segment requests and file events.
+    pub fn serve(&mut self, partition: &mut Partition) {
+        while let Some(request) = partition.poll_segment_request() {
+            execute(partition, &request);
+        }
+        while let Some(event) = partition.poll_file() {
+            match event {
+                FileEvent::Open { number, file } => {
+                    self.files.insert(number, file);
+                }
+                FileEvent::Close { number } => {
+                    self.files.remove(&number);
+                }
+            }
+        }
+    }
+
+    /// Writes a batch and syncs it.
+    ///
+    /// # Errors
+    /// Those of the file system, and `NotFound` for a segment that was never opened.
+    pub fn write(&self, write: &Write) -> io::Result<()> {
+        let file = self.files.get(&write.segment).ok_or(io::ErrorKind::NotFound)?;
+        file.write_all_at(&write.buffer, write.offset)?;
+        file.sync_data()
+    }
+}
+
+/// Executes one segment request with blocking calls and gives the partition its answer.
+pub fn execute(partition: &mut Partition, request: &SegmentRequest) {
+    match request {
+        SegmentRequest::Prepare { number, path, bytes, mode, .. } => {
+            let prepared = disk::prepare_segment(path, *bytes, &mut |_| {})
+                .map_err(into_io)
+                .and_then(|()| disk::open_segment(path, *mode));
+            partition.segment_prepared(*number, prepared);
+        }
+        SegmentRequest::Drop { path, .. } => {
+            // What cannot be unlinked now lies before the cursor and goes at a later start.
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+fn into_io(error: JournalError) -> io::Error {
+    match error {
+        JournalError::Prepare { source, .. } | JournalError::Io { source, .. } => source,
+        other => io::Error::other(other),
+    }
+}
