@@ -1,1 +1,42 @@
-//! Tenants, devices and credentials replicated into redb; authentication.
+//! Tenants, devices, credentials, applications and pending commands, replicated from the cloud into one redb file, and
+//! the decisions made from them: who is this, may it act for that device, what waits for it.
+//!
+//! ```text
+//!   uplink ── apply(page) ──▶ ┌────────── Identity (redb) ─────────┐ ◀── authenticate ── verify threads ◀── shards
+//!                             │ tenants devices credentials        │ ◀── authorise     ┐
+//!   node   ◀── Applied ────── │ applications commands done-markers │ ◀── pending, done ┴ store thread ◀── shards
+//!                             └────────────────────────────────────┘
+//! ```
+//!
+//! Invariants:
+//! - A page of the feed and the cursor behind it are one durable transaction; a crash leaves both or neither.
+//! - Every answer is computed from the file's present state, so what `apply` disabled or deleted is refused from the
+//!   moment `apply` returns. The only thing remembered beside the file is "this password produces this hash", which no
+//!   change can make untrue ([`memo`]).
+//! - Nothing here needs the cloud. Nothing here is called from a shard: calls block on the disk or on bcrypt, and the
+//!   threads of [`Verifier`] are there to make them.
+//!
+//! Deliberately not here: client certificates, pre-shared keys and JWT; writing to the registry (the cloud owns it);
+//! tenants' limits on connections and volume (the shards count those).
+
+mod authentication;
+mod authorisation;
+mod commands;
+mod error;
+mod feed;
+pub mod limits;
+mod login;
+mod memo;
+mod refusal;
+mod replica;
+mod secrets;
+mod tables;
+pub mod verifier;
+
+pub use authorisation::DeviceState;
+pub use error::IdentityError;
+pub use feed::{Applied, FeedPosition};
+pub use login::{Adapter, Login, Password, Principal};
+pub use refusal::Refusal;
+pub use replica::{Counts, Identity};
+pub use verifier::{AuthJob, Busy, Verifier};

@@ -1,0 +1,123 @@
+//! May this device, or this gateway for that device, go on?
+
+use crate::authentication::unavailable;
+use crate::error::IdentityError;
+use crate::login::Adapter;
+use crate::refusal::Refusal;
+use crate::replica::{Identity, View};
+use fulcrum_contract::registry::Device;
+use fulcrum_contract::{DeviceId, TenantId};
+
+/// What decides whether a device that is connected may stay: for shards that were told of a change.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DeviceState {
+    /// Whether the tenant is enabled; none if it is gone.
+    pub tenant_enabled: Option<bool>,
+    /// Whether the tenant allows MQTT.
+    pub mqtt_enabled: bool,
+    /// Whether the tenant allows HTTP.
+    pub http_enabled: bool,
+    /// Whether the device is enabled; none if it is not registered.
+    pub device_enabled: Option<bool>,
+    /// Whether it can be a gateway for any other device.
+    pub is_gateway: bool,
+}
+
+impl DeviceState {
+    /// Whether the device may use the adapter, or why not.
+    pub fn check(&self, adapter: Adapter) -> Result<(), Refusal> {
+        let adapter_enabled = match adapter {
+            Adapter::Mqtt => self.mqtt_enabled,
+            Adapter::Http => self.http_enabled,
+        };
+        match (self.tenant_enabled, self.device_enabled) {
+            (None, _) => Err(Refusal::TenantUnknown),
+            (Some(false), _) => Err(Refusal::TenantDisabled),
+            _ if !adapter_enabled => Err(Refusal::AdapterDisabled),
+            (_, None) => Err(Refusal::DeviceUnknown),
+            (_, Some(false)) => Err(Refusal::DeviceDisabled),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Identity {
+    /// Whether `principal`, authenticated, may act for `target`: for itself always, for another device as a gateway that
+    /// the device names in `via` or that is a member of one of its `viaGroups`. All three documents are read as they are
+    /// now.
+    pub fn authorise(
+        &self,
+        tenant: &TenantId,
+        principal: &DeviceId,
+        target: &DeviceId,
+        adapter: Adapter,
+    ) -> Result<(), Refusal> {
+        let decide = |view: &View| authorise(view, tenant, principal, target, adapter);
+        self.inner.read(decide).map_err(|error| unavailable(&error))?
+    }
+
+    /// The present state of a device and its tenant.
+    pub fn device_state(
+        &self,
+        tenant: &TenantId,
+        device: &DeviceId,
+    ) -> Result<DeviceState, IdentityError> {
+        self.inner.read(|view| Ok(state(view, tenant, device)?.0))
+    }
+}
+
+fn authorise(
+    view: &View,
+    tenant: &TenantId,
+    principal: &DeviceId,
+    target: &DeviceId,
+    adapter: Adapter,
+) -> Result<Result<(), Refusal>, redb::Error> {
+    let (target_state, target_document) = state(view, tenant, target)?;
+    if principal == target {
+        return Ok(target_state.check(adapter));
+    }
+    // The tenant and adapter first, then the gateway: one that may not act for a device must not learn of its state.
+    match target_state.check(adapter) {
+        Ok(()) | Err(Refusal::DeviceUnknown | Refusal::DeviceDisabled) => {}
+        refused => return Ok(refused),
+    }
+    let gateway = view.device(tenant.as_str(), principal.as_str())?;
+    let Some(gateway) = gateway.filter(|gateway| gateway.enabled) else {
+        return Ok(Err(Refusal::GatewayNotAuthorised));
+    };
+    let Some(target_document) = target_document else { return Ok(Err(Refusal::DeviceUnknown)) };
+    if !may_act_for(principal, &gateway, &target_document) {
+        return Ok(Err(Refusal::GatewayNotAuthorised));
+    }
+    Ok(target_state.check(adapter))
+}
+
+fn may_act_for(gateway_id: &DeviceId, gateway: &Device, target: &Device) -> bool {
+    target.via.contains(gateway_id)
+        || target.via_groups.iter().any(|group| gateway.member_of.contains(group))
+}
+
+fn state(
+    view: &View,
+    tenant: &TenantId,
+    device: &DeviceId,
+) -> Result<(DeviceState, Option<Device>), redb::Error> {
+    let tenant_document = view.tenant(tenant.as_str())?;
+    let device_document = view.device(tenant.as_str(), device.as_str())?;
+    let enabled = |adapter: Adapter| {
+        tenant_document.as_ref().is_some_and(|tenant| tenant.adapter_enabled(adapter.type_name()))
+    };
+    let is_gateway = match &device_document {
+        Some(document) => view.is_gateway(tenant.as_str(), device.as_str(), document)?,
+        None => false,
+    };
+    let state = DeviceState {
+        tenant_enabled: tenant_document.as_ref().map(|tenant| tenant.enabled),
+        mqtt_enabled: enabled(Adapter::Mqtt),
+        http_enabled: enabled(Adapter::Http),
+        device_enabled: device_document.as_ref().map(|device| device.enabled),
+        is_gateway,
+    };
+    Ok((state, device_document))
+}

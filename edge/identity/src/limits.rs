@@ -1,0 +1,44 @@
+//! Every bound of this crate, with its reason.
+
+/// Memory redb may use for its page cache, in bytes. A login touches a handful of pages; the kernel's cache holds more.
+pub const STORE_CACHE_BYTES: usize = 4 * 1024 * 1024;
+
+/// Delivered commands whose ids are remembered. They matter only when a feed is replayed between a delivery and the
+/// cloud learning of it, so it is sized for an outage: 65 536 deliveries without the cloud, about 10 MB of disk.
+pub const DONE_MARKERS_MAX: u64 = 65_536;
+
+/// Commands one call to `expire_commands` returns; the caller calls again.
+pub const EXPIRE_BATCH_MAX: usize = 1_000;
+
+/// Passwords remembered as verified, 32 bytes each.
+pub const MEMO_ENTRIES_MAX: usize = 10_000;
+
+/// Highest bcrypt cost that is computed, about a second of one core. The registry makes hashes of cost 10; without a
+/// limit one document could occupy a verify thread for hours.
+pub const BCRYPT_COST_MAX: u32 = 14;
+
+/// bcrypt cost of a refused login that had nothing better to compute: the registry's own.
+pub const BCRYPT_COST_OF_REFUSAL: u32 = 10;
+
+/// Slow hashes computed for one login. A credential has one secret, or two while it is being rotated.
+pub const SLOW_HASHES_MAX: usize = 8;
+
+/// Verify threads if nothing else is configured.
+pub const VERIFY_THREADS_DEFAULT: usize = 1;
+
+/// Logins waiting for the quick lane, which takes microseconds each.
+pub const QUICK_QUEUE_DEFAULT: usize = 1_024;
+
+/// Logins waiting for a verify thread. At cost 10 one thread computes about 20 in a second, so more than this would
+/// wait beyond [`LOGIN_WAIT_MAX_MS`] anyway.
+pub const SLOW_QUEUE_DEFAULT: usize = 256;
+
+/// Work waiting for the store thread.
+pub const STORE_QUEUE_DEFAULT: usize = 1_024;
+
+/// A login that waited longer is answered `Unavailable` and not computed: its device has gone or will retry, in
+/// milliseconds.
+pub const LOGIN_WAIT_MAX_MS: u64 = 8_000;
+
+const _: () = assert!(BCRYPT_COST_OF_REFUSAL <= BCRYPT_COST_MAX);
+const _: () = assert!(MEMO_ENTRIES_MAX >= 2, "the memo has two halves");

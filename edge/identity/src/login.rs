@@ -1,0 +1,120 @@
+//! What a client presents, and who it turns out to be.
+
+use fulcrum_contract::registry::Permission;
+use fulcrum_contract::{ApplicationId, DeviceId, TenantId};
+use std::fmt;
+use zeroize::Zeroizing;
+
+/// A protocol adapter, as tenants enable and disable them.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Adapter {
+    /// MQTT.
+    Mqtt,
+    /// HTTP.
+    Http,
+}
+
+impl Adapter {
+    /// Its `type` in a tenant's document.
+    pub fn type_name(self) -> &'static str {
+        match self {
+            Adapter::Mqtt => "hono-mqtt",
+            Adapter::Http => "hono-http",
+        }
+    }
+}
+
+/// One attempt to authenticate.
+#[derive(Clone, Copy)]
+pub struct Login<'a> {
+    /// `{auth-id}@{tenant}` or `{application}@{tenant}`, split at the first `@`.
+    pub username: &'a str,
+    /// As received; UTF-8 by convention, any bytes in fact.
+    pub password: &'a [u8],
+    /// How the client came.
+    pub adapter: Adapter,
+    /// Milliseconds since the Unix epoch; decides which secrets are within their validity.
+    pub now_ms: u64,
+}
+
+impl fmt::Debug for Login<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Login")
+            .field("username", &self.username)
+            .field("adapter", &self.adapter)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Who has authenticated.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Principal {
+    /// A device or gateway, registered and enabled.
+    Device {
+        /// Its tenant.
+        tenant: TenantId,
+        /// Its id.
+        device: DeviceId,
+        /// Whether any device names it in `via`, or it is a member of a group. `authorise` decides the single case.
+        is_gateway: bool,
+    },
+    /// An application of a tenant.
+    Application {
+        /// Its tenant.
+        tenant: TenantId,
+        /// Its id.
+        application: ApplicationId,
+        /// What it may do.
+        permissions: Vec<Permission>,
+    },
+}
+
+impl Principal {
+    /// The tenant it belongs to.
+    pub fn tenant(&self) -> &TenantId {
+        match self {
+            Principal::Device { tenant, .. } | Principal::Application { tenant, .. } => tenant,
+        }
+    }
+}
+
+/// A password on its way to a verify thread: overwritten when dropped, never printed.
+pub struct Password(Zeroizing<Vec<u8>>);
+
+impl Password {
+    /// Copies the bytes; the original is the caller's to overwrite.
+    pub fn new(bytes: &[u8]) -> Self {
+        Password(Zeroizing::new(bytes.to_vec()))
+    }
+
+    /// The bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl From<Vec<u8>> for Password {
+    fn from(bytes: Vec<u8>) -> Self {
+        Password(Zeroizing::new(bytes))
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password(…)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_do_not_show_in_debug_output() {
+        let login =
+            Login { username: "a@t", password: b"hunter2", adapter: Adapter::Mqtt, now_ms: 0 };
+        let shown = format!("{login:?} {:?}", Password::new(b"hunter2"));
+        assert!(shown.contains("a@t") && !shown.contains("hunter2"), "{shown}");
+        assert!(!shown.contains("104"), "no byte list either: {shown}");
+    }
+}

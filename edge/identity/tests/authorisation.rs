@@ -1,0 +1,133 @@
+//! For whom a gateway may act.
+
+mod world;
+
+use fulcrum_contract::registry::{Adapter as AdapterSetting, Device, Tenant};
+use fulcrum_identity::{Adapter, Principal, Refusal};
+use world::*;
+
+/// Gateways `gw` (in `via` of `d1`) and `member` (of group `g`, which may act for `d2`), and `other`.
+fn world_with_gateways() -> World {
+    let mut world = World::ready();
+    let via = Device { via: vec![device_id("gw")], ..Device::default() };
+    let via_group = Device { via_groups: vec!["g".into()], ..Device::default() };
+    let member = Device { member_of: vec!["h".into(), "g".into()], ..Device::default() };
+    world.apply(vec![
+        device("t", "gw", Some(Device::default())),
+        device("t", "member", Some(member)),
+        device("t", "other", Some(Device::default())),
+        device("t", "d1", Some(via)),
+        device("t", "d2", Some(via_group)),
+    ]);
+    world
+}
+
+fn authorise(world: &World, principal: &str, target: &str) -> Result<(), Refusal> {
+    let (principal, target) = (device_id(principal), device_id(target));
+    world.identity.authorise(&tenant_id("t"), &principal, &target, Adapter::Mqtt)
+}
+
+#[test]
+fn a_gateway_acts_for_devices_that_name_it_or_its_group() {
+    let world = world_with_gateways();
+    assert_eq!(authorise(&world, "gw", "d1"), Ok(()));
+    assert_eq!(authorise(&world, "member", "d2"), Ok(()));
+    assert_eq!(authorise(&world, "d1", "d1"), Ok(()), "each device for itself");
+}
+
+#[test]
+fn a_gateway_acts_for_nobody_else() {
+    let world = world_with_gateways();
+    for (principal, target) in
+        [("gw", "d2"), ("member", "d1"), ("other", "d1"), ("d1", "gw"), ("nobody", "d1")]
+    {
+        let answer = authorise(&world, principal, target);
+        assert_eq!(answer, Err(Refusal::GatewayNotAuthorised), "{principal} for {target}");
+    }
+    assert_eq!(authorise(&world, "gw", "nothing"), Err(Refusal::DeviceUnknown));
+}
+
+#[test]
+fn a_disabled_gateway_or_device_stops_it() {
+    let mut world = world_with_gateways();
+    let target = Device { via: vec![device_id("gw")], enabled: false, ..Device::default() };
+    world.apply(vec![device("t", "d1", Some(target.clone()))]);
+    assert_eq!(authorise(&world, "gw", "d1"), Err(Refusal::DeviceDisabled));
+    assert_eq!(authorise(&world, "other", "d1"), Err(Refusal::GatewayNotAuthorised));
+    assert_eq!(authorise(&world, "d1", "d1"), Err(Refusal::DeviceDisabled));
+    world.apply(vec![
+        device("t", "d1", Some(Device { enabled: true, ..target })),
+        device("t", "gw", Some(Device { enabled: false, ..Device::default() })),
+    ]);
+    assert_eq!(authorise(&world, "gw", "d1"), Err(Refusal::GatewayNotAuthorised));
+}
+
+#[test]
+fn the_tenant_and_adapter_come_first() {
+    let mut world = world_with_gateways();
+    let only_http = AdapterSetting {
+        adapter_type: Adapter::Http.type_name().into(),
+        enabled: true,
+        device_authentication_required: true,
+        ext: Default::default(),
+    };
+    world.apply(vec![tenant(
+        "t",
+        Some(Tenant { adapters: Some(vec![only_http]), ..Tenant::default() }),
+    )]);
+    assert_eq!(authorise(&world, "gw", "d1"), Err(Refusal::AdapterDisabled));
+    world.apply(vec![tenant("t", Some(Tenant { enabled: false, ..Tenant::default() }))]);
+    assert_eq!(authorise(&world, "gw", "d1"), Err(Refusal::TenantDisabled));
+    world.apply(vec![tenant("t", None)]);
+    assert_eq!(authorise(&world, "gw", "d1"), Err(Refusal::TenantUnknown));
+}
+
+#[test]
+fn a_gateway_of_one_tenant_is_nobody_in_another() {
+    let mut world = world_with_gateways();
+    let via = Device { via: vec![device_id("gw")], ..Device::default() };
+    world.apply(vec![tenant("u", Some(Tenant::default())), device("u", "d1", Some(via))]);
+    let answer = world.identity.authorise(
+        &tenant_id("u"),
+        &device_id("gw"),
+        &device_id("d1"),
+        Adapter::Http,
+    );
+    assert_eq!(answer, Err(Refusal::GatewayNotAuthorised));
+}
+
+#[test]
+fn a_principal_knows_whether_it_is_a_gateway_for_any_device() {
+    let mut world = world_with_gateways();
+    let is_gateway = |world: &World, device: &str| {
+        world.identity.device_state(&tenant_id("t"), &device_id(device)).unwrap().is_gateway
+    };
+    assert!(is_gateway(&world, "gw"));
+    assert!(is_gateway(&world, "member"));
+    assert!(!is_gateway(&world, "other"));
+    assert!(!is_gateway(&world, "d1"));
+    world.apply(vec![device("t", "d1", Some(Device::default()))]);
+    assert!(!is_gateway(&world, "gw"), "the last device has gone elsewhere");
+
+    world.apply(vec![credentials("t", "member", Some(vec![password("m", sha_secret())]))]);
+    let answer = world.login("m@t", "hono-secret");
+    assert!(matches!(answer, Ok(Principal::Device { is_gateway: true, .. })), "{answer:?}");
+}
+
+#[test]
+fn the_state_of_a_connected_device_says_whether_it_may_stay() {
+    let mut world = World::ready();
+    let check = |world: &World| {
+        let state = world.identity.device_state(&tenant_id("t"), &device_id("d")).unwrap();
+        state.check(Adapter::Mqtt)
+    };
+    assert_eq!(check(&world), Ok(()));
+    world.apply(vec![device("t", "d", Some(Device { enabled: false, ..Device::default() }))]);
+    assert_eq!(check(&world), Err(Refusal::DeviceDisabled));
+    world.apply(vec![device("t", "d", None)]);
+    assert_eq!(check(&world), Err(Refusal::DeviceUnknown));
+    world.apply(vec![tenant("t", Some(Tenant { enabled: false, ..Tenant::default() }))]);
+    assert_eq!(check(&world), Err(Refusal::TenantDisabled));
+    world.apply(vec![tenant("t", None)]);
+    assert_eq!(check(&world), Err(Refusal::TenantUnknown));
+}
