@@ -1,4 +1,5 @@
 //! For whom a gateway may act.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail by panicking")]
 
 mod world;
 
