@@ -1,0 +1,196 @@
+//! Commands on their way from the store to a device.
+//!
+//! The shard that owns the device's address keeps order; the shard that has the connection writes. Both are often the
+//! same, but nothing here relies on it.
+
+use crate::connections::{Key, Protocol};
+use crate::message::PeerMessage;
+use crate::mqtt::Outgoing;
+use crate::plane::{Inbound, Plane};
+use crate::stored::Waiter;
+use fulcrum_frame::Class;
+use fulcrum_mqtt::{QoS, encode_publish_parts};
+use fulcrum_ring::Io;
+use fulcrum_router::{Command, Dispatch, LinkId, Outcome, owner};
+use std::sync::Arc;
+
+/// Status of a delivered command (`fulcrum_contract::commands::delivery_status`).
+const DELIVERED: u16 = 200;
+/// Status of a command whose time was over.
+const EXPIRED: u16 = 410;
+
+impl Plane {
+    /// The connection takes the device's commands from now on.
+    pub(crate) fn attach(
+        &mut self,
+        io: &mut Io<'_>,
+        tenant: Arc<str>,
+        device: Arc<str>,
+        link: LinkId,
+    ) {
+        let shard = owner(&[&tenant, &device], self.outbox.shards());
+        if shard != self.index {
+            return self.outbox.tell(shard, PeerMessage::Attach { tenant, device, link });
+        }
+        self.registry.present(&tenant, &device);
+        let next = self.commands.attach(tenant.clone(), device.clone(), link);
+        self.dispatch(io, tenant, device, next);
+    }
+
+    /// The connection takes no more commands of the device.
+    pub(crate) fn detach(&mut self, tenant: Arc<str>, device: Arc<str>, link: LinkId) {
+        let shard = owner(&[&tenant, &device], self.outbox.shards());
+        if shard != self.index {
+            return self.outbox.tell(shard, PeerMessage::Detach { tenant, device, link });
+        }
+        self.commands.detach(&tenant, &device, link);
+    }
+
+    /// The device's link has answered.
+    pub(crate) fn command_outcome(
+        &mut self,
+        io: &mut Io<'_>,
+        tenant: Arc<str>,
+        device: Arc<str>,
+        link: LinkId,
+        id: String,
+        outcome: Outcome,
+    ) {
+        let shard = owner(&[&tenant, &device], self.outbox.shards());
+        if shard != self.index {
+            let message = PeerMessage::CommandOutcome { tenant, device, link, id, outcome };
+            return self.outbox.tell(shard, message);
+        }
+        let answered = self.commands.answered(&tenant, &device, link, &id, outcome);
+        let Some((command, next)) = answered else { return };
+        match outcome {
+            Outcome::Accepted => {
+                self.metrics.commands_accepted.add(1);
+                self.report(&tenant, &device, &command, DELIVERED);
+            }
+            Outcome::Released => self.metrics.commands_released.add(1),
+        }
+        self.dispatch(io, tenant, device, next);
+    }
+
+    /// Does what the desk says is next for a device of this shard.
+    pub(crate) fn dispatch(
+        &mut self,
+        io: &mut Io<'_>,
+        tenant: Arc<str>,
+        device: Arc<str>,
+        first: Dispatch,
+    ) {
+        let mut next = first;
+        loop {
+            match next {
+                Dispatch::Idle => return,
+                Dispatch::Load => {
+                    if self.registry.load_commands(&tenant, &device).is_err() {
+                        // Asked again when the next command arrives or the device subscribes again.
+                        next = self.commands.loaded(&tenant, &device, Vec::new());
+                        tracing::warn!(%tenant, %device, "the command store is busy; commands wait");
+                        continue;
+                    }
+                    return;
+                }
+                Dispatch::Deliver(link, command) => {
+                    if command.deliver_by_ms.is_some_and(|by| by < self.now_ms) {
+                        self.metrics.commands_expired.add(1);
+                        self.report(&tenant, &device, &command, EXPIRED);
+                        let id = command.id.as_str();
+                        let answered =
+                            self.commands.answered(&tenant, &device, link, id, Outcome::Accepted);
+                        next = answered.map_or(Dispatch::Idle, |(_, next)| next);
+                        continue;
+                    }
+                    return self.deliver_command(io, link, tenant, device, command);
+                }
+            }
+        }
+    }
+
+    /// Writes a command to the device's connection, here or on the shard that has it.
+    pub(crate) fn deliver_command(
+        &mut self,
+        io: &mut Io<'_>,
+        link: LinkId,
+        tenant: Arc<str>,
+        device: Arc<str>,
+        command: Arc<Command>,
+    ) {
+        if link.shard != self.index {
+            let message = PeerMessage::Deliver { link, tenant, device, command };
+            return self.outbox.tell(link.shard, message);
+        }
+        let outcome = match self.write_command(io, Key(link.key), &tenant, &device, &command) {
+            Some(CommandWritten::AtLeastOnce) => return,
+            Some(CommandWritten::AtMostOnce) => Outcome::Accepted,
+            None => Outcome::Released,
+        };
+        self.command_outcome(io, tenant, device, link, command.id.clone(), outcome);
+    }
+
+    fn write_command(
+        &mut self,
+        io: &mut Io<'_>,
+        key: Key,
+        tenant: &Arc<str>,
+        device: &Arc<str>,
+        command: &Command,
+    ) -> Option<CommandWritten> {
+        let connection = self.connections.by_key(key)?;
+        let Protocol::Mqtt(session) = &mut connection.protocol else { return None };
+        let (topic, qos) = session.command_topic(command)?;
+        let packet_id = match qos {
+            0 => None,
+            _ => Some(session.sent(Outgoing::Command {
+                tenant: tenant.clone(),
+                device: device.clone(),
+                id: command.id.clone(),
+            })?),
+        };
+        let level = if packet_id.is_some() { QoS::AtLeastOnce } else { QoS::AtMostOnce };
+        let output = io.output(connection.id)?;
+        let payload = &command.payload;
+        encode_publish_parts(output, &topic, level, packet_id, false, false, payload).ok()?;
+        self.metrics.commands_sent.add(1);
+        Some(if packet_id.is_some() {
+            CommandWritten::AtLeastOnce
+        } else {
+            CommandWritten::AtMostOnce
+        })
+    }
+
+    /// Tells the cloud what became of a command; after the commit the store forgets it.
+    fn report(&mut self, tenant: &Arc<str>, device: &Arc<str>, command: &Command, status: u16) {
+        let inbound = Inbound {
+            class: Class::CommandStatus,
+            qos: 1,
+            tenant,
+            device,
+            gateway: "",
+            adapter: "",
+            origin: "",
+            content_type: "",
+            ttl_s: None,
+            retain: false,
+            idempotency: "",
+            properties: &[],
+            response: Some((&command.id, "", status)),
+            payload: &[],
+        };
+        let id = command.id.clone();
+        let waiter = Waiter::Command { tenant: tenant.clone(), device: device.clone(), id };
+        if let Err(error) = self.store(&inbound, waiter) {
+            // The device has it; forgetting it is right even if the cloud learns of it by the response alone.
+            tracing::warn!(%tenant, %device, command = %command.id, ?error, "cannot report a command's delivery");
+            self.registry.command_done(tenant, device, &command.id);
+        }
+    }
+}
+
+enum CommandWritten {
+    AtMostOnce,
+    AtLeastOnce,
+}

@@ -1,0 +1,144 @@
+//! The connections of a shard and the keys that name them.
+
+use crate::http;
+use crate::mqtt;
+use fulcrum_ring::{ConnectionId, Io, TimerId};
+use std::time::Instant;
+
+/// Names a connection for as long as it lives, and nobody after: index in the low half, a serial number in the high.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) struct Key(pub u64);
+
+impl Key {
+    fn new(index: usize, serial: u32) -> Key {
+        Key(u64::from(serial) << 32 | index as u64)
+    }
+
+    fn index(self) -> usize {
+        (self.0 & 0xffff_ffff) as usize
+    }
+}
+
+/// Why a connection's input is not read on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum Hold {
+    /// It is.
+    #[default]
+    None,
+    /// The registry is asked.
+    Registry,
+    /// The journal's batch is full; it goes on after the next commit.
+    Journal,
+    /// As many HTTP answers are outstanding as may be.
+    Pipeline,
+    /// It is being closed.
+    Closing,
+}
+
+/// What a connection speaks.
+pub(crate) enum Protocol {
+    Mqtt(mqtt::Session),
+    Http(http::Session),
+}
+
+/// One connection.
+pub(crate) struct Connection {
+    pub key: Key,
+    pub id: ConnectionId,
+    pub protocol: Protocol,
+    /// Bytes received and not taken yet: the start of a packet, or what came while on hold.
+    pub input: Vec<u8>,
+    pub hold: Hold,
+    pub last_input: Instant,
+    /// Looks after the peer's silence.
+    pub watch: Option<TimerId>,
+}
+
+impl Connection {
+    /// When the peer will have been silent for too long; `None` if it may be silent for ever.
+    fn deadline(&self) -> Option<Instant> {
+        match &self.protocol {
+            Protocol::Mqtt(session) => session.deadline(self.last_input),
+            Protocol::Http(session) => Some(session.deadline(self.last_input)),
+        }
+    }
+
+    /// Sets the timer for the present deadline; false when that is over.
+    pub(crate) fn watch_silence(&mut self, io: &mut Io<'_>, now: Instant) -> bool {
+        if let Some(timer) = self.watch.take() {
+            io.cancel_timer(timer);
+        }
+        match self.deadline() {
+            Some(deadline) if deadline <= now => return false,
+            Some(deadline) => self.watch = Some(io.set_timer(deadline - now, self.key.0)),
+            None => {}
+        }
+        true
+    }
+}
+
+/// The table of connections, indexed as the ring indexes them.
+#[derive(Default)]
+pub(crate) struct Connections {
+    entries: Vec<Option<Box<Connection>>>,
+    serial: u32,
+    open: usize,
+}
+
+impl Connections {
+    pub(crate) fn insert(&mut self, id: ConnectionId, protocol: Protocol, now: Instant) -> Key {
+        let index = id.index();
+        if self.entries.len() <= index {
+            self.entries.resize_with(index + 1, || None);
+        }
+        self.serial = self.serial.wrapping_add(1);
+        let key = Key::new(index, self.serial);
+        let hold = Hold::None;
+        let connection =
+            Connection { key, id, protocol, input: Vec::new(), hold, last_input: now, watch: None };
+        self.entries[index] = Some(Box::new(connection));
+        self.open += 1;
+        key
+    }
+
+    /// The connection the ring names, taken out while its input is handled; see [`Connections::put`].
+    pub(crate) fn take_by_id(&mut self, id: ConnectionId) -> Option<Box<Connection>> {
+        let entry = self.entries.get_mut(id.index())?;
+        entry.take_if(|connection| connection.id == id)
+    }
+
+    /// The connection a key names, taken out.
+    pub(crate) fn take(&mut self, key: Key) -> Option<Box<Connection>> {
+        let entry = self.entries.get_mut(key.index())?;
+        entry.take_if(|connection| connection.key == key)
+    }
+
+    /// Puts a connection back.
+    pub(crate) fn put(&mut self, connection: Box<Connection>) {
+        let index = connection.key.index();
+        debug_assert!(self.entries[index].is_none(), "a slot holds one connection at a time");
+        self.entries[index] = Some(connection);
+    }
+
+    /// A connection that was taken out is gone.
+    pub(crate) fn forget(&mut self, connection: Box<Connection>) {
+        self.open -= 1;
+        drop(connection);
+    }
+
+    pub(crate) fn by_key(&mut self, key: Key) -> Option<&mut Connection> {
+        let connection = self.entries.get_mut(key.index())?.as_deref_mut()?;
+        (connection.key == key).then_some(connection)
+    }
+
+    /// Keys of all connections that `wanted` picks.
+    pub(crate) fn keys(&self, wanted: impl Fn(&Connection) -> bool) -> Vec<Key> {
+        let all = self.entries.iter().flatten();
+        all.filter(|connection| wanted(connection)).map(|connection| connection.key).collect()
+    }
+
+    /// Open connections.
+    pub(crate) fn len(&self) -> usize {
+        self.open
+    }
+}

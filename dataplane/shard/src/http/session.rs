@@ -1,0 +1,510 @@
+//! One HTTP connection's state and what its requests mean.
+
+use super::routes::{Address, Route, find};
+use crate::connections::{Hold, Key};
+use crate::flow::{Flow, Step};
+use crate::identity::{Adapter, Password, Principal, Refusal, Role};
+use crate::limits::{
+    AUTHORISED_DEVICES_MAX, CONNECT_TIMEOUT, HTTP_IDLE_TIMEOUT, HTTP_PIPELINE_MAX,
+};
+use crate::mqtt::{decode_request_id, is_response_status};
+use crate::plane::{Inbound, Plane, Producer};
+use crate::ports::Ticket;
+use crate::stored::{NotStored, Waiter};
+use crate::telemetry::{Taken, route_of, topic_of};
+use fulcrum_frame::Class;
+use fulcrum_http::{
+    CONTINUE, Decoded, Limits, Progress, Request, basic_credentials, decode_resumed,
+    encode_response, query_value,
+};
+use fulcrum_ring::{ConnectionId, Io};
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Content type of a message without a body (Hono).
+const EMPTY_NOTIFICATION: &str = "application/vnd.eclipse-hono-empty-notification";
+
+/// Why a request is refused: status and text of the error body.
+type Refused = (u16, &'static str);
+
+/// One HTTP connection.
+pub(crate) struct Session {
+    progress: Progress,
+    /// Who the connection speaks for, and under which Authorization value that was found out.
+    principal: Option<Verified>,
+    /// The value the registry is asked about.
+    asked: Option<Password>,
+    /// The registry's refusal, for the request at the front.
+    refusal: Option<Refusal>,
+    authorised: HashMap<String, u64>,
+    /// Answers in the order of their requests; `None` until it is known.
+    answers: VecDeque<Option<Answer>>,
+    /// Number of the request `answers` begins with.
+    first: u64,
+    asking_since: Option<Instant>,
+    /// The request after whose answer the connection ends.
+    closes_at: Option<u64>,
+}
+
+struct Verified {
+    authorization: Password,
+    principal: Principal,
+    version: u64,
+}
+
+#[derive(Clone, Copy)]
+struct Answer {
+    status: u16,
+    text: &'static str,
+    keep_alive: bool,
+}
+
+impl Session {
+    pub(crate) fn new() -> Session {
+        Session {
+            progress: Progress::default(),
+            principal: None,
+            asked: None,
+            refusal: None,
+            authorised: HashMap::new(),
+            answers: VecDeque::new(),
+            first: 0,
+            asking_since: None,
+            closes_at: None,
+        }
+    }
+
+    /// Who it is, once that is known.
+    pub(crate) fn principal(&self) -> Option<&Principal> {
+        self.principal.as_ref().map(|verified| &verified.principal)
+    }
+
+    /// When the peer will have been silent, or the registry slow, for too long.
+    pub(crate) fn deadline(&self, last_input: Instant) -> Instant {
+        match self.asking_since {
+            Some(since) => since + CONNECT_TIMEOUT,
+            None => last_input + HTTP_IDLE_TIMEOUT,
+        }
+    }
+
+    /// Takes the request at the front of `bytes`.
+    pub(crate) fn step(
+        &mut self,
+        plane: &mut Plane,
+        io: &mut Io<'_>,
+        connection: (Key, ConnectionId),
+        bytes: &[u8],
+    ) -> Step {
+        if self.answers.len() >= HTTP_PIPELINE_MAX {
+            return Step::Again(Hold::Pipeline);
+        }
+        let limits =
+            Limits { body_bytes_max: plane.settings.message_bytes_max, ..Limits::default() };
+        let before = self.progress;
+        match decode_resumed(bytes, &limits, &mut self.progress) {
+            Ok(Decoded::NeedMore { at_least }) => Step::NeedMore { at_least },
+            Ok(Decoded::ContinueExpected) => {
+                // Only when nothing is to be answered first: answers go out in order.
+                if let (true, Some(output)) = (self.answers.is_empty(), io.output(connection.1)) {
+                    output.extend_from_slice(CONTINUE);
+                }
+                Step::NeedMore { at_least: bytes.len() + 1 }
+            }
+            Ok(Decoded::Request { request, used }) => {
+                let flow = self.handle(plane, io, connection, &request);
+                if matches!(flow, Flow::Again(_)) {
+                    self.progress = before;
+                }
+                Step::of(flow, used)
+            }
+            Err(error) => {
+                plane.metrics.protocol_errors.add(1);
+                tracing::debug!(%error, "HTTP request refused");
+                let number = self.begin();
+                let text = match error {
+                    fulcrum_http::DecodeError::BodyTooLarge => "the body is larger than allowed",
+                    _ => "the request is not valid HTTP/1.1",
+                };
+                self.complete(io, connection.1, number, (error.status(), text), false);
+                Step::UsedThenHold(0, Hold::Closing)
+            }
+        }
+    }
+
+    fn handle(
+        &mut self,
+        plane: &mut Plane,
+        io: &mut Io<'_>,
+        connection: (Key, ConnectionId),
+        request: &Request<'_>,
+    ) -> Flow {
+        let result = match self.prepare(plane, connection.0, request) {
+            Ok((route, device)) => self.forward(plane, io, connection, request, route, device),
+            Err(stop) => Err(stop),
+        };
+        let refused = match result {
+            Ok(flow) => return flow,
+            Err(Stop::Wait(hold)) => {
+                if hold == Hold::Registry {
+                    self.asking_since = Some(plane.now);
+                }
+                return Flow::Again(hold);
+            }
+            Err(Stop::Refuse(refused)) => refused,
+        };
+        let number = self.begin();
+        self.complete(io, connection.1, number, refused, request.keep_alive);
+        if request.keep_alive { Flow::Next } else { Flow::Hold(Hold::Closing) }
+    }
+
+    /// Who sends, and for which device.
+    fn prepare(
+        &mut self,
+        plane: &mut Plane,
+        key: Key,
+        request: &Request<'_>,
+    ) -> Result<(Route, Arc<str>), Stop> {
+        let Some(route) = find(request.method, request.path) else {
+            let text = "no such resource: POST /telemetry, POST /event, PUT /telemetry/{tenant}/{device}, \
+                        PUT /event/{tenant}/{device} or POST /command/res/{request id}";
+            return Err(Stop::Refuse((404, text)));
+        };
+        if let Some(refusal) = self.refusal.take() {
+            return Err(Stop::refusal(plane, refusal));
+        }
+        self.authenticate(plane, key, request)?;
+        let Some(principal) = self.principal() else {
+            return Err(Stop::refusal(plane, Refusal::BadCredentials));
+        };
+        if principal.role != Role::Device {
+            return Err(Stop::refusal(plane, Refusal::Forbidden));
+        }
+        let address = match &route {
+            Route::Message { address, .. } | Route::Response { address, .. } => address,
+        };
+        let device = self.device_of(plane, key, address)?;
+        Ok((route, device))
+    }
+
+    fn authenticate(
+        &mut self,
+        plane: &mut Plane,
+        key: Key,
+        request: &Request<'_>,
+    ) -> Result<(), Stop> {
+        let Some(value) = request.header("authorization") else {
+            return Err(Stop::refusal(plane, Refusal::BadCredentials));
+        };
+        let known = self.principal.as_ref().is_some_and(|verified| {
+            verified.version == plane.identity_version
+                && verified.authorization.expose() == value.as_bytes()
+        });
+        if known {
+            return Ok(());
+        }
+        if !self.answers.is_empty() {
+            // The answers that are out belong to another principal, maybe; ask when they are done.
+            return Err(Stop::Wait(Hold::Pipeline));
+        }
+        let Some(credentials) = basic_credentials(value) else {
+            return Err(Stop::refusal(plane, Refusal::BadCredentials));
+        };
+        let password = Password::new(credentials.password().as_bytes());
+        let asked = plane.registry.authenticate(
+            Ticket(key.0),
+            Adapter::Http,
+            &credentials.username,
+            password,
+        );
+        if asked.is_err() {
+            return Err(Stop::refusal(plane, Refusal::Unavailable));
+        }
+        self.asked = Some(Password::new(value.as_bytes()));
+        Err(Stop::Wait(Hold::Registry))
+    }
+
+    /// The registry's answer to an authentication.
+    pub(crate) fn authenticated(&mut self, plane: &Plane, result: Result<Principal, Refusal>) {
+        self.asking_since = None;
+        let Some(authorization) = self.asked.take() else { return };
+        match result {
+            Ok(principal) => {
+                let version = plane.identity_version;
+                self.principal = Some(Verified { authorization, principal, version });
+            }
+            Err(refusal) => {
+                self.principal = None;
+                self.refusal = Some(refusal);
+            }
+        }
+    }
+
+    /// The registry's answer about a device the peer wants to act for.
+    pub(crate) fn authorised(
+        &mut self,
+        plane: &Plane,
+        device: String,
+        result: Result<(), Refusal>,
+    ) {
+        self.asking_since = None;
+        match result {
+            Ok(()) => {
+                if self.authorised.len() >= AUTHORISED_DEVICES_MAX {
+                    self.authorised.clear();
+                }
+                self.authorised.insert(device, plane.identity_version);
+            }
+            Err(refusal) => self.refusal = Some(refusal),
+        }
+    }
+
+    fn device_of(
+        &mut self,
+        plane: &mut Plane,
+        key: Key,
+        address: &Address,
+    ) -> Result<Arc<str>, Stop> {
+        let Some(principal) = self.principal() else {
+            return Err(Stop::refusal(plane, Refusal::BadCredentials));
+        };
+        if !address.tenant.is_empty() && *address.tenant != *principal.tenant {
+            return Err(Stop::refusal(plane, Refusal::Forbidden));
+        }
+        if address.device.is_empty() || *address.device == *principal.name {
+            return Ok(principal.name.clone());
+        }
+        if self.authorised.get(&address.device) == Some(&plane.identity_version) {
+            return Ok(address.device.as_str().into());
+        }
+        let (tenant, gateway) = (principal.tenant.clone(), principal.name.clone());
+        let (ticket, device) = (Ticket(key.0), address.device.as_str());
+        match plane.registry.authorise(ticket, Adapter::Http, &tenant, &gateway, device) {
+            Ok(()) => Err(Stop::Wait(Hold::Registry)),
+            Err(_) => Err(Stop::refusal(plane, Refusal::Unavailable)),
+        }
+    }
+
+    fn forward(
+        &mut self,
+        plane: &mut Plane,
+        io: &mut Io<'_>,
+        (key, id): (Key, ConnectionId),
+        request: &Request<'_>,
+        route: Route,
+        device: Arc<str>,
+    ) -> Result<Flow, Stop> {
+        let Some(principal) = self.principal().cloned() else {
+            return Err(Stop::refusal(plane, Refusal::BadCredentials));
+        };
+        let (class, qos) = class_and_qos(&route, request)?;
+        let content_type = content_type(&route, request)?;
+        let response = response_of(&route, request, &device)?;
+        let number = self.next_number();
+        let inbound = Inbound {
+            class,
+            qos,
+            tenant: &principal.tenant,
+            device: &device,
+            gateway: if device == principal.name { "" } else { &principal.name },
+            adapter: Adapter::Http.type_name(),
+            origin: request.path,
+            content_type,
+            ttl_s: parameter(request, "hono-ttl").and_then(|ttl| ttl.parse().ok()),
+            retain: false,
+            idempotency: request.header("idempotency-key").unwrap_or(""),
+            properties: &[],
+            response: response.as_ref().map(|(correlation, reply, status)| {
+                (correlation.as_str(), reply.as_str(), *status)
+            }),
+            payload: &request.body,
+        };
+        if class != Class::Telemetry {
+            plane
+                .store(&inbound, Waiter::Http { connection: key, request: number })
+                .map_err(|error| Stop::not_stored(plane, key, error))?;
+            self.begin();
+            self.note_keep_alive(request.keep_alive);
+            return Ok(self.after(request.keep_alive));
+        }
+        let mut targets = std::mem::take(&mut plane.targets);
+        targets.clear();
+        plane.routes.matches(&principal.tenant, &route_of(&device), &mut targets);
+        let topic = topic_of(&principal.tenant, &device);
+        let producer = (qos > 0).then_some(Producer::Http { connection: key, request: number });
+        let taken = plane.publish_telemetry(io, &inbound, &topic, &targets, producer);
+        plane.targets = targets;
+        self.begin();
+        self.note_keep_alive(request.keep_alive);
+        match taken {
+            Taken::Accepted => self.answer(io, id, number, true),
+            Taken::Released => self.answer(io, id, number, false),
+            Taken::Pending => {}
+        }
+        Ok(self.after(request.keep_alive))
+    }
+
+    fn after(&self, keep_alive: bool) -> Flow {
+        if keep_alive { Flow::Next } else { Flow::Hold(Hold::Closing) }
+    }
+
+    fn next_number(&self) -> u64 {
+        self.first + self.answers.len() as u64
+    }
+
+    /// Opens a place for the next request's answer.
+    fn begin(&mut self) -> u64 {
+        let number = self.next_number();
+        self.answers.push_back(None);
+        number
+    }
+
+    /// Whether the connection lives on after the newest request: kept by the closing hold alone.
+    fn note_keep_alive(&mut self, keep_alive: bool) {
+        self.closes_at = if keep_alive { None } else { Some(self.next_number() - 1) };
+    }
+
+    /// What became of a message: 202, or 503 when nobody took it.
+    pub(crate) fn answer(
+        &mut self,
+        io: &mut Io<'_>,
+        id: ConnectionId,
+        number: u64,
+        accepted: bool,
+    ) {
+        let answer = if accepted {
+            (202, "")
+        } else {
+            (503, "no consumer takes this message now, or it cannot be stored; try again later")
+        };
+        let keep_alive = self.closes_at != Some(number);
+        self.complete(io, id, number, answer, keep_alive);
+    }
+
+    fn complete(
+        &mut self,
+        io: &mut Io<'_>,
+        id: ConnectionId,
+        number: u64,
+        (status, text): Refused,
+        keep_alive: bool,
+    ) {
+        let Some(place) = number.checked_sub(self.first) else { return };
+        let Some(slot) = self.answers.get_mut(place as usize) else { return };
+        *slot = Some(Answer { status, text, keep_alive });
+        while let Some(Some(answer)) = self.answers.front().copied() {
+            self.answers.pop_front();
+            self.first += 1;
+            if let Some(output) = io.output(id) {
+                answer.write(output);
+            }
+            if !answer.keep_alive {
+                io.close(id);
+            }
+        }
+    }
+
+    /// Whether a connection on hold for its answers may go on.
+    pub(crate) fn has_room(&self) -> bool {
+        self.answers.is_empty() || self.answers.len() <= HTTP_PIPELINE_MAX / 2
+    }
+}
+
+impl Answer {
+    fn write(self, output: &mut Vec<u8>) {
+        if self.status == 202 {
+            return encode_response(output, 202, &[], b"", self.keep_alive);
+        }
+        let body = format!("{{\"error\":\"{}\"}}", self.text);
+        let mut headers = vec![("Content-Type", "application/json; charset=utf-8")];
+        match self.status {
+            401 => headers.push(("WWW-Authenticate", "Basic realm=\"Hono\"")),
+            503 => headers.push(("Retry-After", "2")),
+            _ => {}
+        }
+        encode_response(output, self.status, &headers, body.as_bytes(), self.keep_alive);
+    }
+}
+
+/// Why a request does not go on now.
+enum Stop {
+    Wait(Hold),
+    Refuse(Refused),
+}
+
+impl Stop {
+    fn refusal(plane: &Plane, refusal: Refusal) -> Stop {
+        plane.count_refusal(refusal);
+        Stop::Refuse((refusal.http_status(), refusal.text()))
+    }
+
+    fn not_stored(plane: &mut Plane, key: Key, error: NotStored) -> Stop {
+        match error {
+            NotStored::Later => {
+                plane.parked.push(key);
+                Stop::Wait(Hold::Journal)
+            }
+            NotStored::Full => Stop::Refuse((503, "the node's store is full; try again later")),
+            NotStored::Failed => {
+                Stop::Refuse((503, "the node's store has failed; its operator must look at it"))
+            }
+            NotStored::Invalid => Stop::Refuse((400, "the message's properties are too long")),
+        }
+    }
+}
+
+/// Class of the message and quality of service: `QoS-Level` is 0 or 1, for events 1 alone.
+fn class_and_qos(route: &Route, request: &Request<'_>) -> Result<(Class, u8), Stop> {
+    let asked = match request.header("qos-level") {
+        None => None,
+        Some("0") => Some(0),
+        Some("1") => Some(1),
+        Some(_) => return Err(Stop::Refuse((400, "QoS-Level must be 0 or 1"))),
+    };
+    match route {
+        Route::Message { class: Class::Event, .. } if asked == Some(0) => {
+            Err(Stop::Refuse((400, "events are stored: QoS-Level must be 1 or left out")))
+        }
+        Route::Message { class: Class::Event, .. } => Ok((Class::Event, 1)),
+        Route::Message { class, .. } => Ok((*class, asked.unwrap_or(0))),
+        Route::Response { .. } => Ok((Class::CommandResponse, 1)),
+    }
+}
+
+/// An empty body needs a content type, a body must not claim to be empty (Hono, body rules).
+fn content_type<'a>(route: &Route, request: &Request<'a>) -> Result<&'a str, Stop> {
+    let content_type = request.header("content-type").unwrap_or("");
+    let is_message = matches!(route, Route::Message { .. });
+    if is_message && request.body.is_empty() && content_type.is_empty() {
+        return Err(Stop::Refuse((400, "an empty message needs a Content-Type")));
+    }
+    if !request.body.is_empty() && content_type == EMPTY_NOTIFICATION {
+        return Err(Stop::Refuse((400, "an empty notification must not have a body")));
+    }
+    Ok(content_type)
+}
+
+/// Correlation id, reply id and status of a command response.
+fn response_of(
+    route: &Route,
+    request: &Request<'_>,
+    device: &str,
+) -> Result<Option<(String, String, u16)>, Stop> {
+    let Route::Response { request_id, .. } = route else { return Ok(None) };
+    let status = parameter(request, "hono-cmd-status").and_then(|status| status.parse().ok());
+    let Some(status) = status.filter(|status| is_response_status(*status)) else {
+        return Err(Stop::Refuse((400, "hono-cmd-status must be 200 to 299 or 400 to 599")));
+    };
+    let Some((correlation, reply)) = decode_request_id(request_id, device) else {
+        return Err(Stop::Refuse((400, "the request id is not one this node gave out")));
+    };
+    Ok(Some((correlation, reply, status)))
+}
+
+/// A parameter given as a header or in the query; the header wins.
+fn parameter(request: &Request<'_>, name: &str) -> Option<String> {
+    if let Some(value) = request.header(name) {
+        return Some(value.to_owned());
+    }
+    query_value(request.query?, name).ok().flatten().map(|value| value.into_owned())
+}

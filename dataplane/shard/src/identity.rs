@@ -1,0 +1,123 @@
+//! Who is on the other end of a connection, as the data plane sees it.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// Protocol adapter a connection came through, under Hono's names.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Adapter {
+    /// MQTT.
+    Mqtt,
+    /// HTTP.
+    Http,
+}
+
+impl Adapter {
+    /// The adapter's type name in messages, metrics and tenant documents.
+    pub fn type_name(self) -> &'static str {
+        match self {
+            Adapter::Mqtt => "hono-mqtt",
+            Adapter::Http => "hono-http",
+        }
+    }
+}
+
+/// An authenticated peer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Principal {
+    /// Its tenant.
+    pub tenant: Arc<str>,
+    /// Device id or application id.
+    pub name: Arc<str>,
+    /// Which of the two.
+    pub role: Role,
+}
+
+/// What a peer is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Role {
+    /// Sends its own data, takes its own commands; a gateway acts for other devices too.
+    Device,
+    /// Consumes its tenant's messages.
+    Application {
+        /// May subscribe to telemetry and events.
+        may_consume: bool,
+    },
+}
+
+/// Why a peer is refused, with the words each protocol has for it (Hono, device adapters).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Refusal {
+    /// Unknown tenant or credentials, wrong or expired secret.
+    BadCredentials,
+    /// Tenant or adapter disabled, or the peer may not do this.
+    Forbidden,
+    /// The device is disabled or not registered.
+    NotFound,
+    /// The registry could not answer in time.
+    Unavailable,
+}
+
+impl Refusal {
+    /// HTTP status.
+    pub fn http_status(self) -> u16 {
+        match self {
+            Refusal::BadCredentials => 401,
+            Refusal::Forbidden => 403,
+            Refusal::NotFound => 404,
+            Refusal::Unavailable => 503,
+        }
+    }
+
+    /// Text for the error body.
+    pub fn text(self) -> &'static str {
+        match self {
+            Refusal::BadCredentials => {
+                "credentials are not valid: check user name (auth-id@tenant) and password"
+            }
+            Refusal::Forbidden => {
+                "not allowed: the tenant or adapter is disabled, or the device is not yours to act for"
+            }
+            Refusal::NotFound => "the device is not registered or is disabled",
+            Refusal::Unavailable => "the registry is busy; try again",
+        }
+    }
+
+    /// Name in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Refusal::BadCredentials => "bad_credentials",
+            Refusal::Forbidden => "forbidden",
+            Refusal::NotFound => "not_found",
+            Refusal::Unavailable => "unavailable",
+        }
+    }
+}
+
+/// A password on its way to be verified: overwritten when dropped, never shown.
+pub struct Password(Vec<u8>);
+
+impl Password {
+    /// Copies `bytes`.
+    pub fn new(bytes: &[u8]) -> Password {
+        Password(bytes.to_vec())
+    }
+
+    /// The bytes, for the verifier.
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password(hidden)")
+    }
+}
+
+impl Drop for Password {
+    fn drop(&mut self) {
+        self.0.fill(0);
+        std::hint::black_box(&self.0);
+    }
+}

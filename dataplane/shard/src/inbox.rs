@@ -1,0 +1,178 @@
+//! What other shards and threads have sent, handled once a turn.
+
+use crate::connections::{Hold, Key, Protocol};
+use crate::limits::AUTHORISED_DEVICES_MAX;
+use crate::message::{Message, PeerMessage};
+use crate::ports::Ticket;
+use crate::shard::Shard;
+use crate::telemetry::delivery_of_ticket;
+use fulcrum_ring::Io;
+use fulcrum_router::ShardIndex;
+
+impl Shard {
+    /// Handles at most `limit` messages and batches; whether more are there.
+    pub(crate) fn take_inbox(&mut self, io: &mut Io<'_>, limit: usize) -> bool {
+        let mailbox = self.mailbox.clone();
+        let mut left = limit;
+        for (sender, lane) in mailbox.lanes.iter().enumerate() {
+            while left > 0
+                && let Some(mut batch) = lane.pop()
+            {
+                left -= 1;
+                let from = ShardIndex(sender as u16);
+                for message in std::mem::take(&mut batch.control) {
+                    self.take_peer_message(io, message);
+                }
+                self.plane.receive_deliveries(io, from, &batch);
+            }
+        }
+        while left > 0
+            && let Some(message) = mailbox.control.pop()
+        {
+            left -= 1;
+            self.take_message(io, message);
+        }
+        self.after_input(io);
+        left == 0 && !mailbox.is_empty()
+    }
+
+    fn take_peer_message(&mut self, io: &mut Io<'_>, message: PeerMessage) {
+        let plane = &mut self.plane;
+        match message {
+            PeerMessage::Subscribed { tenant, filter, target } => {
+                if plane.routes.subscribe(&tenant, &filter, target).is_err() {
+                    tracing::warn!(%tenant, "a subscription does not fit this shard's table");
+                }
+            }
+            PeerMessage::Unsubscribed { tenant, filter, link } => {
+                plane.routes.unsubscribe(&tenant, &filter, link);
+            }
+            PeerMessage::Outcome { delivery, accepted } => {
+                plane.answer(plane.index, delivery, accepted);
+            }
+            PeerMessage::Attach { tenant, device, link } => plane.attach(io, tenant, device, link),
+            PeerMessage::Detach { tenant, device, link } => plane.detach(tenant, device, link),
+            PeerMessage::Deliver { link, tenant, device, command } => {
+                plane.deliver_command(io, link, tenant, device, command);
+            }
+            PeerMessage::CommandOutcome { tenant, device, link, id, outcome } => {
+                plane.command_outcome(io, tenant, device, link, id, outcome);
+            }
+            PeerMessage::Claim { tenant, client_id, link } => plane.claim(tenant, client_id, link),
+            PeerMessage::Unclaim { tenant, client_id, link } => {
+                plane.unclaim(tenant, client_id, link);
+            }
+            PeerMessage::TakenOver { link } => plane.ending.push(Key(link.key)),
+        }
+        self.plane.metrics.subscriptions.set(self.plane.routes.subscriptions() as u64);
+    }
+
+    fn take_message(&mut self, io: &mut Io<'_>, message: Message) {
+        match message {
+            Message::Authenticated { ticket, result } => {
+                self.take_authentication(io, ticket, result)
+            }
+            Message::Authorised { ticket, device, result } => {
+                self.take_authorisation(ticket, device, result);
+            }
+            Message::Commands { tenant, device, commands } => {
+                let next = self.plane.commands.loaded(&tenant, &device, commands);
+                self.plane.dispatch(io, tenant, device, next);
+            }
+            Message::CommandArrived { tenant, device } => {
+                let next = self.plane.commands.arrived(&tenant, &device);
+                self.plane.dispatch(io, tenant, device, next);
+            }
+            Message::LiveOutcome { ticket, accepted } => {
+                let plane = &mut self.plane;
+                plane.answer(plane.index, delivery_of_ticket(ticket), accepted);
+            }
+            Message::SegmentPrepared { number, result } => {
+                self.plane.stored.segment_prepared(number, result);
+                self.plane.resuming.append(&mut self.plane.parked);
+            }
+            Message::IdentityChanged => self.plane.identity_version += 1,
+            Message::Evict { tenant, device } => {
+                let evicted = self.plane.connections.keys(|connection| {
+                    let principal = match &connection.protocol {
+                        Protocol::Mqtt(session) => session.principal(),
+                        Protocol::Http(session) => session.principal(),
+                    };
+                    principal.is_some_and(|principal| {
+                        principal.tenant == tenant
+                            && device.as_ref().is_none_or(|device| principal.name == *device)
+                    })
+                });
+                self.plane.ending.extend(evicted);
+            }
+            Message::Drain => self.begin_drain(io),
+        }
+    }
+
+    fn take_authentication(
+        &mut self,
+        io: &mut Io<'_>,
+        ticket: Ticket,
+        result: Result<crate::Principal, crate::Refusal>,
+    ) {
+        let key = Key(ticket.0);
+        let Some(mut connection) = self.plane.connections.take(key) else { return };
+        if connection.hold != Hold::Registry {
+            return self.plane.connections.put(connection);
+        }
+        let goes_on = match &mut connection.protocol {
+            Protocol::Mqtt(session) => {
+                session.authenticated(&mut self.plane, io, (key, connection.id), result)
+            }
+            Protocol::Http(session) => {
+                session.authenticated(&self.plane, result);
+                true
+            }
+        };
+        connection.watch_silence(io, self.plane.now);
+        self.plane.connections.put(connection);
+        if goes_on {
+            self.plane.resuming.push(key);
+        } else {
+            self.plane.ending.push(key);
+        }
+    }
+
+    fn take_authorisation(
+        &mut self,
+        ticket: Ticket,
+        device: String,
+        result: Result<(), crate::Refusal>,
+    ) {
+        let key = Key(ticket.0);
+        let Some(mut connection) = self.plane.connections.take(key) else { return };
+        if connection.hold != Hold::Registry {
+            return self.plane.connections.put(connection);
+        }
+        let goes_on = match &mut connection.protocol {
+            Protocol::Mqtt(session) => match result {
+                Ok(()) => {
+                    if session.authorised.len() >= AUTHORISED_DEVICES_MAX {
+                        session.authorised.clear();
+                    }
+                    session.authorised.insert(device, self.plane.identity_version);
+                    true
+                }
+                Err(refusal) => {
+                    self.plane.count_refusal(refusal);
+                    false
+                }
+            },
+            Protocol::Http(session) => {
+                session.authorised(&self.plane, device, result);
+                true
+            }
+        };
+        self.plane.connections.put(connection);
+        if goes_on {
+            self.plane.resuming.push(key);
+        } else {
+            self.plane.ending.push(key);
+        }
+    }
+}

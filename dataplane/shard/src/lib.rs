@@ -1,0 +1,55 @@
+//! One core put together: ring, protocol sessions, router and journal.
+//!
+//! ```text
+//!            ┌───────────────────────── shard (one thread, one core) ─────────────────────────┐
+//!  devices ──┤ ring ── session (MQTT | HTTP) ──┬─ telemetry ── routes ── links with credit    ├── other shards
+//!            │                                 ├─ stored ───── journal ── write + fdatasync   │   (lanes)
+//!            │                                 └─ commands ─── desk ── the device's link      ├── threads
+//!            └────────────────────────────────────────────────────────────────────────────────┘   (control queue)
+//! ```
+//!
+//! # One turn
+//! 1. The ring hands over what came: bytes of connections, finished writes, timers. Sessions take packets one at a time.
+//! 2. The inbox: batches of other shards, answers of the registry, outcomes. At most [`limits::INBOX_PER_TURN`].
+//! 3. Connections whose hold is over go on.
+//! 4. The journal's batch is handed to the ring if no write is out.
+//! 5. Batches for other shards are handed over and their doorbells rung.
+//! 6. The ring submits everything with one system call and waits.
+//!
+//! # Invariants
+//! - Nothing here blocks: whatever may (hashing, the registry, preparing segments) is asked through [`ports`](Registry)
+//!   and answered by a [`Message`].
+//! - A producer of a stored message is answered after the commit that holds it, never before.
+//! - A direct message is given to a link with credit or refused at once.
+//! - A connection on hold is not read from; its buffered input is bounded by the receive buffers.
+//! - A session never touches another connection's session: it reaches links through the plane, which writes to their
+//!   output.
+//!
+//! Deliberately absent: TLS, MQTT 5, AMQP; consumers of stored messages on the node itself.
+
+mod commands;
+mod connections;
+mod flow;
+mod http;
+mod identity;
+mod inbox;
+pub mod limits;
+mod message;
+mod metrics;
+mod mqtt;
+mod outbox;
+mod plane;
+mod ports;
+mod shard;
+mod stored;
+mod telemetry;
+
+pub use fulcrum_router::Command;
+pub use identity::{Adapter, Password, Principal, Refusal, Role};
+pub use message::{Mailbox, Message, ShardHandle};
+pub use metrics::{Counter, MetricKind, ShardMetrics};
+pub use outbox::Peer;
+pub use plane::Settings;
+pub use ports::{Busy, LiveConsumer, Registry, Segments, Ticket};
+pub use shard::{Shard, ShardParts, Speaks};
+pub use telemetry::shard_of_ticket;

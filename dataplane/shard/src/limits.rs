@@ -1,0 +1,53 @@
+//! Every bound of a shard, and how they hold each other.
+
+use std::time::Duration;
+
+/// Largest MQTT packet or HTTP body a device may send by default, in bytes. Hono's default of 2 KiB is too small for
+/// most firmware logs; 256 KiB is what brokers in the field allow.
+pub const MESSAGE_BYTES_MAX: usize = 256 * 1024;
+
+/// Unsent bytes of one subscriber above which it has no credit: messages for it are refused, not queued.
+pub const SUBSCRIBER_BACKLOG_BYTES_MAX: usize = 1024 * 1024;
+
+/// Messages sent to one subscriber at QoS 1 and not acknowledged; above it the subscriber has no credit.
+pub const UNACKNOWLEDGED_MAX: usize = 1024;
+
+/// Subscriptions of one connection.
+pub const SUBSCRIPTIONS_PER_CONNECTION_MAX: usize = 128;
+
+/// Answers one HTTP connection may wait for before its next request is read.
+pub const HTTP_PIPELINE_MAX: usize = 64;
+
+/// Devices a gateway connection remembers being allowed to act for.
+pub const AUTHORISED_DEVICES_MAX: usize = 256;
+
+/// Time for a consumer to answer a QoS 1 telemetry message (Hono's `sendMessageTimeout`).
+pub const OUTCOME_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Time for a client to send its CONNECT or its first request, and for the registry to answer.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Time an HTTP connection may be idle (Hono's server idle time-out).
+pub const HTTP_IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+
+/// Messages from the node's threads waiting for a shard.
+pub const CONTROL_QUEUE: usize = 16 * 1024;
+
+/// Batches from one shard waiting for another.
+pub const LANE_BATCHES: usize = 256;
+
+/// Bytes from one shard waiting for another; above it the target has no credit.
+pub const LANE_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// Control messages to another shard that may wait for room in its lane. Subscriptions and commands make them, a
+/// connection at most a few at a time; beyond this the connection that makes one more is closed.
+pub const OUTBOX_CONTROL_MAX: usize = 64 * 1024;
+
+/// Messages from other shards and threads handled in one turn; the rest follow in the next.
+pub const INBOX_PER_TURN: usize = 1024;
+
+// A message must fit the lane and the subscriber's backlog, or it could never be delivered.
+const _: () = assert!(MESSAGE_BYTES_MAX * 4 <= SUBSCRIBER_BACKLOG_BYTES_MAX);
+const _: () = assert!(MESSAGE_BYTES_MAX * 4 <= LANE_BYTES_MAX);
+// Packet identifiers are 16 bits and never zero.
+const _: () = assert!(UNACKNOWLEDGED_MAX < u16::MAX as usize);

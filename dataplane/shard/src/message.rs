@@ -1,0 +1,242 @@
+//! What reaches a shard from other shards and from the node's threads, and the queues it travels in.
+//!
+//! From another shard: one lane (a bounded single-producer queue) per sender, whole batches at a time. From threads: one
+//! bounded control queue. A sender learns at once when a queue is full; nothing is buffered on hope.
+
+use crate::identity::{Principal, Refusal};
+use crate::limits::{CONTROL_QUEUE, LANE_BATCHES};
+use crate::ports::Ticket;
+use crossbeam::queue::ArrayQueue;
+use fulcrum_ring::Waker;
+use fulcrum_router::{Command, DeliveryId, LinkId, Outcome, ShardIndex, Target};
+use std::fs::File;
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+/// What a thread tells a shard.
+#[derive(Debug)]
+pub enum Message {
+    /// Answer to [`crate::Registry::authenticate`].
+    Authenticated {
+        /// The connection that asked.
+        ticket: Ticket,
+        /// Who it is, or why not.
+        result: Result<Principal, Refusal>,
+    },
+    /// Answer to [`crate::Registry::authorise`].
+    Authorised {
+        /// The connection that asked.
+        ticket: Ticket,
+        /// The device asked about.
+        device: String,
+        /// Whether the gateway may act for it.
+        result: Result<(), Refusal>,
+    },
+    /// Answer to [`crate::Registry::load_commands`].
+    Commands {
+        /// The device's tenant.
+        tenant: Arc<str>,
+        /// The device.
+        device: Arc<str>,
+        /// Its oldest commands.
+        commands: Vec<Command>,
+    },
+    /// The store has a new command for a device this shard owns.
+    CommandArrived {
+        /// The device's tenant.
+        tenant: Arc<str>,
+        /// The device.
+        device: Arc<str>,
+    },
+    /// A consumer outside the shards has settled a live message.
+    LiveOutcome {
+        /// The ticket it was given with.
+        ticket: u64,
+        /// Whether it was taken.
+        accepted: bool,
+    },
+    /// Answer to a segment request.
+    SegmentPrepared {
+        /// The segment's number.
+        number: u64,
+        /// Its open file.
+        result: std::io::Result<File>,
+    },
+    /// The registry's replica has changed: what was cached of it is asked for again.
+    IdentityChanged,
+    /// Connections of this tenant (and device, where one is named) are to end.
+    Evict {
+        /// The tenant.
+        tenant: Arc<str>,
+        /// One device of it, or all.
+        device: Option<Arc<str>>,
+    },
+    /// Take no more connections, end those there are, commit what is pending, stop.
+    Drain,
+}
+
+/// What one shard tells another.
+#[derive(Debug)]
+pub(crate) enum PeerMessage {
+    Subscribed {
+        tenant: Arc<str>,
+        filter: Box<str>,
+        target: Target,
+    },
+    Unsubscribed {
+        tenant: Arc<str>,
+        filter: Box<str>,
+        link: LinkId,
+    },
+    Outcome {
+        delivery: DeliveryId,
+        accepted: bool,
+    },
+    Attach {
+        tenant: Arc<str>,
+        device: Arc<str>,
+        link: LinkId,
+    },
+    Detach {
+        tenant: Arc<str>,
+        device: Arc<str>,
+        link: LinkId,
+    },
+    Deliver {
+        link: LinkId,
+        tenant: Arc<str>,
+        device: Arc<str>,
+        command: Arc<Command>,
+    },
+    CommandOutcome {
+        tenant: Arc<str>,
+        device: Arc<str>,
+        link: LinkId,
+        id: String,
+        outcome: Outcome,
+    },
+    Claim {
+        tenant: Arc<str>,
+        client_id: Box<str>,
+        link: LinkId,
+    },
+    Unclaim {
+        tenant: Arc<str>,
+        client_id: Box<str>,
+        link: LinkId,
+    },
+    TakenOver {
+        link: LinkId,
+    },
+}
+
+/// One message of a batch for a link on the target shard: a frame within [`Batch::frames`].
+#[derive(Debug)]
+pub(crate) struct Delivery {
+    pub link: LinkId,
+    pub qos: u8,
+    pub id: Option<DeliveryId>,
+    pub frame: Range<usize>,
+}
+
+/// What crosses a lane at once.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    pub control: Vec<PeerMessage>,
+    pub deliveries: Vec<Delivery>,
+    pub frames: Vec<u8>,
+}
+
+impl Batch {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.control.is_empty() && self.deliveries.is_empty()
+    }
+}
+
+/// A lane from one shard to another.
+pub(crate) struct Lane {
+    batches: ArrayQueue<Batch>,
+    bytes: AtomicUsize,
+}
+
+impl Lane {
+    fn new() -> Lane {
+        Lane { batches: ArrayQueue::new(LANE_BATCHES), bytes: AtomicUsize::new(0) }
+    }
+
+    /// Frame bytes in the lane.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn push(&self, batch: Batch) -> Result<(), Batch> {
+        let bytes = batch.frames.len();
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.batches.push(batch).inspect_err(|_| {
+            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        })
+    }
+
+    pub(crate) fn pop(&self) -> Option<Batch> {
+        let batch = self.batches.pop()?;
+        self.bytes.fetch_sub(batch.frames.len(), Ordering::Relaxed);
+        Some(batch)
+    }
+}
+
+/// Everything that waits for one shard.
+pub struct Mailbox {
+    pub(crate) control: ArrayQueue<Message>,
+    pub(crate) lanes: Vec<Lane>,
+}
+
+impl Mailbox {
+    /// The mailbox of one of `shards` shards.
+    pub fn new(shards: u16) -> Arc<Mailbox> {
+        let lanes = (0..shards).map(|_| Lane::new()).collect();
+        Arc::new(Mailbox { control: ArrayQueue::new(CONTROL_QUEUE), lanes })
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.control.is_empty() && self.lanes.iter().all(|lane| lane.batches.is_empty())
+    }
+
+    pub(crate) fn lane_from(&self, shard: ShardIndex) -> &Lane {
+        &self.lanes[usize::from(shard.0)]
+    }
+}
+
+/// A thread's way to reach a shard.
+#[derive(Clone)]
+pub struct ShardHandle {
+    mailbox: Arc<Mailbox>,
+    waker: Arc<OnceLock<Waker>>,
+}
+
+impl ShardHandle {
+    /// The handle of the shard that empties `mailbox`.
+    pub fn new(mailbox: Arc<Mailbox>) -> ShardHandle {
+        ShardHandle { mailbox, waker: Arc::default() }
+    }
+
+    /// Connects the handle with the shard's ring, once that exists. Messages sent before wait in the mailbox.
+    pub fn connect(&self, waker: Waker) {
+        // A shard has one ring in its life; a second call changes nothing.
+        let _ = self.waker.set(waker);
+        self.wake();
+    }
+
+    /// Gives the shard a message; gives it back when the shard has as many as it may.
+    pub fn send(&self, message: Message) -> Result<(), Message> {
+        self.mailbox.control.push(message)?;
+        self.wake();
+        Ok(())
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = self.waker.get() {
+            waker.wake();
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! What goes to the other shards at the end of this turn.
+//!
+//! Invariants: control messages to one shard arrive in order and are never lost; a delivery is taken only while the lane has
+//! room for its bytes, otherwise the caller learns at once that the target has no credit.
+
+use crate::limits::{LANE_BYTES_MAX, OUTBOX_CONTROL_MAX};
+use crate::message::{Batch, Delivery, Mailbox, PeerMessage};
+use fulcrum_ring::{Doorbell, Io};
+use fulcrum_router::{DeliveryId, ShardIndex, Target};
+use std::sync::Arc;
+
+/// Another shard as this one sees it.
+pub struct Peer {
+    /// Where its messages go.
+    pub mailbox: Arc<Mailbox>,
+    /// How it is woken.
+    pub doorbell: Doorbell,
+}
+
+pub(crate) struct Outbox {
+    own: ShardIndex,
+    peers: Vec<Option<Peer>>,
+    batches: Vec<Batch>,
+}
+
+impl Outbox {
+    pub(crate) fn new(own: ShardIndex, peers: Vec<Option<Peer>>) -> Outbox {
+        let batches = peers.iter().map(|_| Batch::default()).collect();
+        Outbox { own, peers, batches }
+    }
+
+    /// Number of shards of the node.
+    pub(crate) fn shards(&self) -> u16 {
+        self.peers.len() as u16
+    }
+
+    /// Sends a control message to one other shard.
+    pub(crate) fn tell(&mut self, shard: ShardIndex, message: PeerMessage) {
+        debug_assert!(shard != self.own, "a shard does not write to itself");
+        if let Some(batch) = self.batches.get_mut(usize::from(shard.0)) {
+            batch.control.push(message);
+        }
+    }
+
+    /// Sends a control message to every other shard.
+    pub(crate) fn tell_all(&mut self, message: impl Fn() -> PeerMessage) {
+        for shard in 0..self.shards() {
+            if shard != self.own.0 {
+                self.tell(ShardIndex(shard), message());
+            }
+        }
+    }
+
+    /// Whether so many control messages wait that no more subscriptions are taken.
+    pub(crate) fn is_congested(&self) -> bool {
+        self.batches.iter().any(|batch| batch.control.len() > OUTBOX_CONTROL_MAX)
+    }
+
+    /// Gives `frame` to a link on another shard; false when the lane has no room.
+    pub(crate) fn deliver(&mut self, target: Target, id: Option<DeliveryId>, frame: &[u8]) -> bool {
+        let shard = usize::from(target.link.shard.0);
+        let (Some(Some(peer)), Some(batch)) = (self.peers.get(shard), self.batches.get_mut(shard))
+        else {
+            return false;
+        };
+        let queued = peer.mailbox.lane_from(self.own).bytes() + batch.frames.len();
+        if queued + frame.len() > LANE_BYTES_MAX {
+            return false;
+        }
+        let start = batch.frames.len();
+        batch.frames.extend_from_slice(frame);
+        let frame = start..batch.frames.len();
+        batch.deliveries.push(Delivery { link: target.link, qos: target.qos, id, frame });
+        true
+    }
+
+    /// Hands the turn's batches over and rings; what finds no room waits for the next turn. Whether all is gone.
+    pub(crate) fn flush(&mut self, io: &mut Io<'_>) -> bool {
+        let mut all = true;
+        for (peer, slot) in self.peers.iter().zip(&mut self.batches) {
+            let Some(peer) = peer.as_ref().filter(|_| !slot.is_empty()) else { continue };
+            match peer.mailbox.lane_from(self.own).push(std::mem::take(slot)) {
+                Ok(()) => io.ring_doorbell(&peer.doorbell),
+                Err(batch) => {
+                    *slot = batch;
+                    all = false;
+                }
+            }
+        }
+        all
+    }
+}

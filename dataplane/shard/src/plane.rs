@@ -1,0 +1,168 @@
+//! Everything of a shard that a session may touch besides itself.
+
+use crate::connections::{Connections, Key};
+use crate::identity::Refusal;
+use crate::message::PeerMessage;
+use crate::metrics::ShardMetrics;
+use crate::outbox::Outbox;
+use crate::ports::{LiveConsumer, Registry};
+use crate::stored::{NotStored, Stored, Waiter};
+use fulcrum_frame::{Class, Frame, FrameBuilder, FrameError, Tag};
+use fulcrum_router::{CommandDesk, Deliveries, DeliveryId, LinkId, Routes, ShardIndex, Target};
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Settings of a shard that sessions look at.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Largest MQTT packet or HTTP body, in bytes.
+    pub message_bytes_max: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings { message_bytes_max: crate::limits::MESSAGE_BYTES_MAX }
+    }
+}
+
+/// Who is told what became of a QoS 1 telemetry message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Producer {
+    Mqtt { connection: Key, packet_id: u16 },
+    Http { connection: Key, request: u64 },
+}
+
+/// A message of a device, before it becomes a frame.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Inbound<'a> {
+    pub class: Class,
+    pub qos: u8,
+    pub tenant: &'a str,
+    pub device: &'a str,
+    pub gateway: &'a str,
+    pub adapter: &'a str,
+    pub origin: &'a str,
+    pub content_type: &'a str,
+    pub ttl_s: Option<u32>,
+    pub retain: bool,
+    pub idempotency: &'a str,
+    pub properties: &'a [(String, String)],
+    /// Correlation id, reply id and status of a command response or delivery.
+    pub response: Option<(&'a str, &'a str, u16)>,
+    pub payload: &'a [u8],
+}
+
+/// A command a device has acknowledged.
+#[derive(Debug)]
+pub(crate) struct TakenCommand {
+    pub tenant: Arc<str>,
+    pub device: Arc<str>,
+    pub link: LinkId,
+    pub id: String,
+}
+
+/// State shared by all sessions of a shard.
+pub(crate) struct Plane {
+    pub index: ShardIndex,
+    pub settings: Settings,
+    pub connections: Connections,
+    pub routes: Routes,
+    pub deliveries: Deliveries<Producer>,
+    pub commands: CommandDesk,
+    /// MQTT clients this shard keeps the names of, by (tenant, client id).
+    pub clients: HashMap<(Arc<str>, Box<str>), LinkId>,
+    pub outbox: Outbox,
+    pub stored: Stored,
+    pub registry: Box<dyn Registry>,
+    pub live: Option<Box<dyn LiveConsumer>>,
+    pub metrics: Arc<ShardMetrics>,
+    pub now: Instant,
+    /// Milliseconds since the Unix epoch.
+    pub now_ms: u64,
+    /// Changes when the registry's replica does; what was cached under another number is asked for again.
+    pub identity_version: u64,
+    /// Connections that wait for room in the journal's batch.
+    pub parked: Vec<Key>,
+    /// Outcomes on their way to producers on this shard.
+    pub settled: VecDeque<(Producer, bool)>,
+    /// Commands devices on this shard have acknowledged.
+    pub taken_commands: VecDeque<TakenCommand>,
+    /// Connections to end, and why for the log.
+    pub ending: Vec<Key>,
+    /// Connections whose hold is over.
+    pub resuming: Vec<Key>,
+    pub draining: bool,
+    pub frame: Vec<u8>,
+    pub targets: Vec<Target>,
+}
+
+impl Plane {
+    /// The link of a connection of this shard.
+    pub(crate) fn link(&self, key: Key) -> LinkId {
+        LinkId { shard: self.index, key: key.0 }
+    }
+
+    /// Builds the frame of `inbound` in [`Plane::frame`].
+    pub(crate) fn encode(&mut self, inbound: &Inbound<'_>) -> Result<(), FrameError> {
+        self.frame.clear();
+        let mut frame = FrameBuilder::new(&mut self.frame, inbound.class, inbound.qos, self.now_ms);
+        frame
+            .text(Tag::Tenant, inbound.tenant)
+            .text(Tag::Device, inbound.device)
+            .text(Tag::ContentType, inbound.content_type)
+            .text(Tag::OriginAdapter, inbound.adapter)
+            .text(Tag::OriginAddress, inbound.origin)
+            .text(Tag::Gateway, inbound.gateway)
+            .text(Tag::Idempotency, inbound.idempotency)
+            .ttl_s(inbound.ttl_s)
+            .retain(inbound.retain);
+        if let Some((correlation, reply, status)) = inbound.response {
+            frame.text(Tag::Correlation, correlation).text(Tag::Reply, reply).status(status);
+        }
+        for (key, value) in inbound.properties {
+            frame.property(key, value);
+        }
+        frame.finish(inbound.payload)
+    }
+
+    /// Stores a message; `waiter` is told after the commit.
+    pub(crate) fn store(&mut self, inbound: &Inbound<'_>, waiter: Waiter) -> Result<(), NotStored> {
+        let result = match self.encode(inbound) {
+            Err(_) => Err(NotStored::Invalid),
+            Ok(()) => match Frame::parse(&self.frame) {
+                Ok(frame) => self.stored.append(&frame, waiter),
+                Err(_) => Err(NotStored::Invalid),
+            },
+        };
+        match result {
+            Ok(()) => {
+                self.metrics.stored_received.add(1);
+                self.metrics.payload_bytes_received.add(inbound.payload.len() as u64);
+            }
+            Err(NotStored::Full) => self.metrics.stored_refused_full.add(1),
+            Err(NotStored::Failed) => self.metrics.stored_refused_failed.add(1),
+            Err(NotStored::Later | NotStored::Invalid) => {}
+        }
+        result
+    }
+
+    /// A consumer's answer to a delivery made by `shard`.
+    pub(crate) fn answer(&mut self, shard: ShardIndex, delivery: DeliveryId, accepted: bool) {
+        if shard != self.index {
+            self.outbox.tell(shard, PeerMessage::Outcome { delivery, accepted });
+        } else if let Some(settled) = self.deliveries.answer(delivery, accepted) {
+            self.settled.push_back((settled.producer, settled.accepted));
+        }
+    }
+
+    /// Counts a refusal of credentials or permission.
+    pub(crate) fn count_refusal(&self, refusal: Refusal) {
+        match refusal {
+            Refusal::BadCredentials => self.metrics.refused_bad_credentials.add(1),
+            Refusal::Forbidden => self.metrics.refused_forbidden.add(1),
+            Refusal::NotFound => self.metrics.refused_not_found.add(1),
+            Refusal::Unavailable => self.metrics.refused_unavailable.add(1),
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! What a shard asks of the threads that may block. The node implements it; a test puts itself in its place.
+//!
+//! Every call returns at once. An answer comes back as a [`crate::Message`] through the shard's [`crate::ShardHandle`].
+
+use crate::identity::{Adapter, Password};
+use fulcrum_journal::SegmentRequest;
+use std::sync::Arc;
+
+/// The asked thread has as much to do as it may; answer the peer with the protocol's word for "try again".
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Busy;
+
+/// Names the connection an answer is for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Ticket(pub u64);
+
+/// The registry's replica and its verifier.
+pub trait Registry: Send {
+    /// Verifies a user name and password; answered with [`crate::Message::Authenticated`].
+    fn authenticate(
+        &mut self,
+        ticket: Ticket,
+        adapter: Adapter,
+        username: &str,
+        password: Password,
+    ) -> Result<(), Busy>;
+
+    /// Asks whether `gateway` may act for `device`; answered with [`crate::Message::Authorised`].
+    fn authorise(
+        &mut self,
+        ticket: Ticket,
+        adapter: Adapter,
+        tenant: &Arc<str>,
+        gateway: &Arc<str>,
+        device: &str,
+    ) -> Result<(), Busy>;
+
+    /// Asks for a device's oldest pending commands; answered with [`crate::Message::Commands`].
+    fn load_commands(&mut self, tenant: &Arc<str>, device: &Arc<str>) -> Result<(), Busy>;
+
+    /// The device has taken the command, or its time is over: forget it.
+    fn command_done(&mut self, tenant: &Arc<str>, device: &Arc<str>, id: &str);
+
+    /// The device can take commands here now.
+    fn present(&mut self, tenant: &Arc<str>, device: &Arc<str>);
+}
+
+/// A consumer of live telemetry outside the shards: the uplink.
+pub trait LiveConsumer: Send {
+    /// Whether it would take a message now.
+    fn has_credit(&self) -> bool;
+
+    /// Gives it a frame. With a ticket it answers with [`crate::Message::LiveOutcome`].
+    fn try_send(&self, frame: Vec<u8>, ticket: Option<u64>) -> Result<(), Busy>;
+}
+
+/// The thread that prepares and drops journal segments; answered with [`crate::Message::SegmentPrepared`].
+pub trait Segments: Send {
+    /// Hands over a request; requests are executed in the order given.
+    fn request(&mut self, partition: u16, request: SegmentRequest) -> Result<(), SegmentRequest>;
+}

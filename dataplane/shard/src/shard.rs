@@ -1,0 +1,468 @@
+//! The shard: the ring's handler, with everything of one core behind it.
+
+use crate::connections::{Connection, Connections, Hold, Key, Protocol};
+use crate::flow::Step;
+use crate::limits::INBOX_PER_TURN;
+use crate::message::Mailbox;
+use crate::metrics::ShardMetrics;
+use crate::outbox::{Outbox, Peer};
+use crate::plane::{Plane, Producer, Settings};
+use crate::ports::{LiveConsumer, Registry, Segments};
+use crate::stored::{Stored, WRITE_TOKEN, Waiter};
+use crate::{http, mqtt};
+use fulcrum_journal::{Partition, WriteMode};
+use fulcrum_ring::{CloseReason, ConnectionId, Handler, Io, ListenerId, WriteDone};
+use fulcrum_router::{CommandDesk, Deliveries, Outcome, Routes, ShardIndex};
+use std::collections::{HashMap, VecDeque};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// What a listener's connections speak.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Speaks {
+    /// MQTT.
+    Mqtt,
+    /// HTTP.
+    Http,
+}
+
+/// Everything a shard is made of.
+pub struct ShardParts {
+    /// Its number; also the number of its journal partition.
+    pub index: u16,
+    /// Settings.
+    pub settings: Settings,
+    /// Where its messages arrive.
+    pub mailbox: Arc<Mailbox>,
+    /// The shards of the node in order, `None` in its own place.
+    pub peers: Vec<Option<Peer>>,
+    /// Listening sockets.
+    pub listeners: Vec<(TcpListener, Speaks)>,
+    /// Its journal partition.
+    pub partition: Partition,
+    /// How the partition's segments are written.
+    pub write_mode: WriteMode,
+    /// The thread that prepares segments.
+    pub segments: Box<dyn Segments>,
+    /// The registry's replica.
+    pub registry: Box<dyn Registry>,
+    /// The consumer of live telemetry, if there is one.
+    pub live: Option<Box<dyn LiveConsumer>>,
+    /// Its counters.
+    pub metrics: Arc<ShardMetrics>,
+}
+
+/// Timer of the oldest delivery's deadline.
+const DELIVERIES_TIMER: u64 = u64::MAX;
+/// Timer of work that waits for nobody: a full lane, a refused segment.
+const ANOTHER_LOOK_TIMER: u64 = u64::MAX - 1;
+/// Timer of a drain that takes too long.
+const DRAIN_TIMER: u64 = u64::MAX - 2;
+
+/// How soon work that nobody will ring for is looked at again.
+const ANOTHER_LOOK: Duration = Duration::from_millis(5);
+/// Time for a drain to write out what is pending before the ring stops all the same.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// One core's shard. Give it to [`fulcrum_ring::Ring::run`].
+pub struct Shard {
+    pub(crate) plane: Plane,
+    pub(crate) mailbox: Arc<Mailbox>,
+    listeners: Vec<(TcpListener, Speaks)>,
+    speaks: HashMap<ListenerId, Speaks>,
+    delivery_timer: bool,
+    another_look_timer: bool,
+    cursor_flushed: bool,
+}
+
+impl Shard {
+    /// Puts a shard together.
+    pub fn new(parts: ShardParts) -> Shard {
+        let index = ShardIndex(parts.index);
+        let plane = Plane {
+            index,
+            settings: parts.settings,
+            connections: Connections::default(),
+            routes: Routes::default(),
+            deliveries: Deliveries::default(),
+            commands: CommandDesk::default(),
+            clients: HashMap::new(),
+            outbox: Outbox::new(index, parts.peers),
+            stored: Stored::new(parts.index, parts.partition, parts.segments, parts.write_mode),
+            registry: parts.registry,
+            live: parts.live,
+            metrics: parts.metrics,
+            now: Instant::now(),
+            now_ms: unix_ms(),
+            identity_version: 0,
+            parked: Vec::new(),
+            settled: VecDeque::new(),
+            taken_commands: VecDeque::new(),
+            ending: Vec::new(),
+            resuming: Vec::new(),
+            draining: false,
+            frame: Vec::new(),
+            targets: Vec::new(),
+        };
+        Shard {
+            plane,
+            mailbox: parts.mailbox,
+            listeners: parts.listeners,
+            speaks: HashMap::new(),
+            delivery_timer: false,
+            another_look_timer: false,
+            cursor_flushed: false,
+        }
+    }
+
+    /// Handles input of a connection that was taken out of the table, and puts it back.
+    fn take_input(&mut self, io: &mut Io<'_>, mut connection: Box<Connection>, bytes: &[u8]) {
+        if connection.hold != Hold::None || !connection.input.is_empty() {
+            connection.input.extend_from_slice(bytes);
+            if connection.hold == Hold::None {
+                let input = std::mem::take(&mut connection.input);
+                let used = self.process(io, &mut connection, &input);
+                keep_rest(&mut connection, input, used);
+            } else {
+                io.pause_receive(connection.id);
+            }
+        } else {
+            let used = self.process(io, &mut connection, bytes);
+            if used < bytes.len() {
+                connection.input.extend_from_slice(&bytes[used..]);
+            }
+        }
+        self.put_back(io, connection);
+        self.after_input(io);
+    }
+
+    /// Takes packets from the front of `bytes` as long as the connection may go on; how many bytes are done.
+    fn process(&mut self, io: &mut Io<'_>, connection: &mut Connection, bytes: &[u8]) -> usize {
+        let mut used = 0;
+        let name = (connection.key, connection.id);
+        while used < bytes.len() && connection.hold == Hold::None {
+            let rest = &bytes[used..];
+            let step = match &mut connection.protocol {
+                Protocol::Mqtt(session) => session.step(&mut self.plane, io, name, rest),
+                Protocol::Http(session) => session.step(&mut self.plane, io, name, rest),
+            };
+            match step {
+                Step::Used(bytes) => used += bytes,
+                Step::UsedThenHold(bytes, hold) => {
+                    used += bytes;
+                    connection.hold = hold;
+                }
+                Step::Again(hold) => connection.hold = hold,
+                Step::NeedMore { at_least } => {
+                    // The codec has checked the size against the limit.
+                    connection.input.reserve(at_least.saturating_sub(rest.len()).min(64 * 1024));
+                    break;
+                }
+                Step::End => {
+                    connection.hold = Hold::Closing;
+                    io.close(connection.id);
+                }
+            }
+        }
+        used
+    }
+
+    fn put_back(&mut self, io: &mut Io<'_>, connection: Box<Connection>) {
+        match connection.hold {
+            Hold::None => {}
+            // What still comes is read and dropped, so that the peer's FIN is seen.
+            Hold::Closing => {}
+            Hold::Registry | Hold::Journal | Hold::Pipeline => io.pause_receive(connection.id),
+        }
+        self.plane.connections.put(connection);
+    }
+
+    /// What a call has set off elsewhere.
+    pub(crate) fn after_input(&mut self, io: &mut Io<'_>) {
+        loop {
+            if let Some((producer, accepted)) = self.plane.settled.pop_front() {
+                self.tell_producer(io, producer, accepted);
+            } else if let Some(taken) = self.plane.taken_commands.pop_front() {
+                let (tenant, device, link) = (taken.tenant, taken.device, taken.link);
+                self.plane.command_outcome(io, tenant, device, link, taken.id, Outcome::Accepted);
+            } else if let Some(key) = self.plane.ending.pop() {
+                self.end(io, key);
+            } else {
+                return;
+            }
+        }
+    }
+
+    pub(crate) fn end(&mut self, io: &mut Io<'_>, key: Key) {
+        if let Some(connection) = self.plane.connections.by_key(key) {
+            connection.hold = Hold::Closing;
+            io.close(connection.id);
+        }
+    }
+
+    fn tell_producer(&mut self, io: &mut Io<'_>, producer: Producer, accepted: bool) {
+        if !accepted {
+            self.plane.metrics.telemetry_released.add(1);
+        }
+        match producer {
+            Producer::Mqtt { connection, packet_id } if accepted => {
+                self.acknowledge(io, connection, packet_id);
+            }
+            Producer::Mqtt { connection, .. } => self.end(io, connection),
+            Producer::Http { connection, request } => {
+                self.answer_http(io, connection, request, accepted);
+            }
+        }
+    }
+
+    fn acknowledge(&mut self, io: &mut Io<'_>, key: Key, packet_id: u16) {
+        let Some(connection) = self.plane.connections.by_key(key) else { return };
+        if let Some(output) = io.output(connection.id) {
+            fulcrum_mqtt::encode_puback(packet_id, output);
+        }
+    }
+
+    fn answer_http(&mut self, io: &mut Io<'_>, key: Key, request: u64, accepted: bool) {
+        let Some(connection) = self.plane.connections.by_key(key) else { return };
+        let Protocol::Http(session) = &mut connection.protocol else { return };
+        session.answer(io, connection.id, request, accepted);
+        if connection.hold == Hold::Pipeline && session.has_room() {
+            self.plane.resuming.push(key);
+        }
+    }
+
+    /// A connection goes on where it was held.
+    pub(crate) fn resume(&mut self, io: &mut Io<'_>, key: Key) {
+        let Some(mut connection) = self.plane.connections.take(key) else { return };
+        if connection.hold == Hold::Closing {
+            return self.plane.connections.put(connection);
+        }
+        connection.hold = Hold::None;
+        let input = std::mem::take(&mut connection.input);
+        let used = self.process(io, &mut connection, &input);
+        keep_rest(&mut connection, input, used);
+        if connection.hold == Hold::None {
+            io.resume_receive(connection.id);
+        }
+        self.put_back(io, connection);
+        self.after_input(io);
+    }
+
+    /// Tells producers what the journal's last commit, or its failure, means for them.
+    fn settle_stored(&mut self, io: &mut Io<'_>) {
+        while let Some(waiter) = self.plane.stored.next_durable() {
+            self.plane.metrics.stored_acknowledged.add(1);
+            match waiter {
+                Waiter::Mqtt { connection, packet_id } => {
+                    self.acknowledge(io, connection, packet_id);
+                }
+                Waiter::Http { connection, request } => {
+                    self.answer_http(io, connection, request, true);
+                }
+                Waiter::Command { tenant, device, id } => {
+                    self.plane.registry.command_done(&tenant, &device, &id);
+                }
+                Waiter::Nobody => {}
+            }
+        }
+        while let Some(waiter) = self.plane.stored.next_failed() {
+            match waiter {
+                Waiter::Mqtt { connection, .. } => self.end(io, connection),
+                Waiter::Http { connection, request } => {
+                    self.answer_http(io, connection, request, false);
+                }
+                // Kept in the store: delivered again after the restart, at least once.
+                Waiter::Command { .. } | Waiter::Nobody => {}
+            }
+        }
+    }
+
+    pub(crate) fn begin_drain(&mut self, io: &mut Io<'_>) {
+        if self.plane.draining {
+            return;
+        }
+        self.plane.draining = true;
+        io.stop_accepting();
+        for key in self.plane.connections.keys(|_| true) {
+            // Producers that wait for a commit get their answer first; the ring's own drain waits for the flush.
+            self.end(io, key);
+        }
+        io.set_timer(DRAIN_TIMEOUT, DRAIN_TIMER);
+    }
+
+    fn finish_drain(&mut self, io: &mut Io<'_>) {
+        if !self.plane.draining || !self.plane.stored.is_idle() || self.plane.connections.len() > 0
+        {
+            return;
+        }
+        if !self.cursor_flushed {
+            self.cursor_flushed = true;
+            self.plane.stored.flush_cursor();
+            self.plane.stored.pump(io, &self.plane.metrics);
+        }
+        if self.plane.stored.is_idle() {
+            io.stop();
+        }
+    }
+
+    fn set_timers(&mut self, io: &mut Io<'_>, lanes_empty: bool) {
+        let now = self.plane.now;
+        if !self.delivery_timer
+            && let Some(deadline) = self.plane.deliveries.next_deadline()
+        {
+            self.delivery_timer = true;
+            io.set_timer(deadline.saturating_duration_since(now), DELIVERIES_TIMER);
+        }
+        let unfinished = !lanes_empty || self.plane.stored.wants_another_look();
+        if unfinished && !self.another_look_timer {
+            self.another_look_timer = true;
+            io.set_timer(ANOTHER_LOOK, ANOTHER_LOOK_TIMER);
+        }
+    }
+
+    fn check_silence(&mut self, io: &mut Io<'_>, key: Key) {
+        let now = self.plane.now;
+        let Some(connection) = self.plane.connections.by_key(key) else { return };
+        if !connection.watch_silence(io, now) {
+            connection.hold = Hold::Closing;
+            io.close(connection.id);
+            self.plane.metrics.timeouts.add(1);
+        }
+    }
+
+    fn publish_gauges(&mut self) {
+        let metrics = &self.plane.metrics;
+        metrics.turns.add(1);
+        metrics.connections.set(self.plane.connections.len() as u64);
+        metrics.command_consumers.set(self.plane.commands.devices() as u64);
+        metrics.deliveries_waiting.set(self.plane.deliveries.len() as u64);
+        metrics.connections_parked.set(self.plane.parked.len() as u64);
+    }
+}
+
+/// Keeps what was not taken of a buffered input.
+fn keep_rest(connection: &mut Connection, mut input: Vec<u8>, used: usize) {
+    if used == input.len() {
+        // An idle connection keeps no buffer.
+        return;
+    }
+    input.drain(..used);
+    connection.input = input;
+}
+
+fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
+
+impl Handler for Shard {
+    fn started(&mut self, io: &mut Io<'_>) {
+        for (listener, speaks) in std::mem::take(&mut self.listeners) {
+            self.speaks.insert(io.listen(listener), speaks);
+        }
+    }
+
+    fn accepted(
+        &mut self,
+        io: &mut Io<'_>,
+        listener: ListenerId,
+        id: ConnectionId,
+        _peer: SocketAddr,
+    ) {
+        let now = self.plane.now;
+        let protocol = match self.speaks.get(&listener) {
+            Some(Speaks::Http) => Protocol::Http(http::Session::new()),
+            _ => Protocol::Mqtt(mqtt::Session::new(now)),
+        };
+        self.plane.metrics.connections_accepted.add(1);
+        let key = self.plane.connections.insert(id, protocol, now);
+        self.check_silence(io, key);
+        if self.plane.draining {
+            self.end(io, key);
+        }
+    }
+
+    fn received(&mut self, io: &mut Io<'_>, id: ConnectionId, bytes: &[u8]) {
+        let Some(mut connection) = self.plane.connections.take_by_id(id) else { return };
+        connection.last_input = self.plane.now;
+        if connection.hold == Hold::Closing {
+            return self.plane.connections.put(connection);
+        }
+        self.take_input(io, connection, bytes);
+    }
+
+    fn drained(&mut self, _io: &mut Io<'_>, _id: ConnectionId) {}
+
+    fn closed(&mut self, io: &mut Io<'_>, id: ConnectionId, reason: CloseReason) {
+        let Some(mut connection) = self.plane.connections.take_by_id(id) else { return };
+        if matches!(reason, CloseReason::SlowConsumer) {
+            self.plane.metrics.slow_consumers.add(1);
+        }
+        if let Some(timer) = connection.watch {
+            io.cancel_timer(timer);
+        }
+        let key = connection.key;
+        if let Protocol::Mqtt(session) = &mut connection.protocol {
+            session.closed(&mut self.plane, io, key);
+        }
+        self.plane.connections.forget(connection);
+        self.after_input(io);
+    }
+
+    fn timer(&mut self, io: &mut Io<'_>, token: u64) {
+        match token {
+            DELIVERIES_TIMER => {
+                self.delivery_timer = false;
+                while let Some(settled) = self.plane.deliveries.expire(self.plane.now) {
+                    self.plane.settled.push_back((settled.producer, settled.accepted));
+                }
+                self.after_input(io);
+            }
+            ANOTHER_LOOK_TIMER => self.another_look_timer = false,
+            DRAIN_TIMER => io.stop(),
+            key => self.check_silence(io, Key(key)),
+        }
+    }
+
+    fn file_written(
+        &mut self,
+        io: &mut Io<'_>,
+        token: u64,
+        result: Result<WriteDone, std::io::Error>,
+    ) {
+        debug_assert_eq!(token, WRITE_TOKEN);
+        self.plane.stored.written(io, result, &self.plane.metrics);
+        self.settle_stored(io);
+        self.plane.resuming.append(&mut self.plane.parked);
+    }
+
+    fn woken(&mut self, _io: &mut Io<'_>) {}
+
+    fn turn_started(&mut self, io: &mut Io<'_>) {
+        self.plane.now = io.now();
+        self.plane.now_ms = unix_ms();
+    }
+
+    fn turn_ended(&mut self, io: &mut Io<'_>) {
+        if self.take_inbox(io, INBOX_PER_TURN) {
+            io.turn_again();
+        }
+        self.settle_stored(io);
+        for key in std::mem::take(&mut self.plane.resuming) {
+            self.resume(io, key);
+        }
+        self.plane.stored.pump(io, &self.plane.metrics);
+        self.settle_stored(io);
+        let lanes_empty = self.plane.outbox.flush(io);
+        self.set_timers(io, lanes_empty);
+        self.finish_drain(io);
+        self.publish_gauges();
+        if !self.plane.resuming.is_empty() {
+            io.turn_again();
+        }
+    }
+
+    fn has_inbox(&self) -> bool {
+        !self.mailbox.is_empty()
+    }
+}
