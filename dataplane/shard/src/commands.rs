@@ -66,7 +66,7 @@ impl Plane {
         match outcome {
             Outcome::Accepted => {
                 self.metrics.commands_accepted.add(1);
-                self.report(&tenant, &device, &command, DELIVERED);
+                self.report(&tenant, &device, &command.id, DELIVERED);
             }
             Outcome::Released => self.metrics.commands_released.add(1),
         }
@@ -97,7 +97,7 @@ impl Plane {
                 Dispatch::Deliver(link, command) => {
                     if command.deliver_by_ms.is_some_and(|by| by < self.now_ms) {
                         self.metrics.commands_expired.add(1);
-                        self.report(&tenant, &device, &command, EXPIRED);
+                        self.report(&tenant, &device, &command.id, EXPIRED);
                         let id = command.id.as_str();
                         let answered =
                             self.commands.answered(&tenant, &device, link, id, Outcome::Accepted);
@@ -163,7 +163,7 @@ impl Plane {
     }
 
     /// Tells the cloud what became of a command; after the commit the store forgets it.
-    fn report(&mut self, tenant: &Arc<str>, device: &Arc<str>, command: &Command, status: u16) {
+    fn report(&mut self, tenant: &Arc<str>, device: &Arc<str>, id: &str, status: u16) {
         let inbound = Inbound {
             class: Class::CommandStatus,
             qos: 1,
@@ -177,16 +177,22 @@ impl Plane {
             retain: false,
             idempotency: "",
             properties: &[],
-            response: Some((&command.id, "", status)),
+            response: Some((id, "", status)),
             payload: &[],
         };
-        let id = command.id.clone();
-        let waiter = Waiter::Command { tenant: tenant.clone(), device: device.clone(), id };
+        let waiter =
+            Waiter::Command { tenant: tenant.clone(), device: device.clone(), id: id.to_owned() };
         if let Err(error) = self.store(&inbound, waiter) {
-            // The device has it; forgetting it is right even if the cloud learns of it by the response alone.
-            tracing::warn!(%tenant, %device, command = %command.id, ?error, "cannot report a command's delivery");
-            self.registry.command_done(tenant, device, &command.id);
+            // The device has it, or nobody will; forgetting it is right even if the cloud does not hear of it.
+            tracing::warn!(%tenant, %device, command = id, ?error, "cannot report what became of a command");
+            self.registry.command_done(tenant, device, id);
         }
+    }
+
+    /// A command's time was over while it waited in the store.
+    pub(crate) fn expired(&mut self, tenant: &Arc<str>, device: &Arc<str>, id: &str) {
+        self.metrics.commands_expired.add(1);
+        self.report(tenant, device, id, EXPIRED);
     }
 }
 

@@ -83,6 +83,9 @@ impl Shard {
                 let next = self.plane.commands.arrived(&tenant, &device);
                 self.plane.dispatch(io, tenant, device, next);
             }
+            Message::CommandExpired { tenant, device, id } => {
+                self.plane.expired(&tenant, &device, &id);
+            }
             Message::LiveOutcome { ticket, accepted } => {
                 let plane = &mut self.plane;
                 plane.answer(plane.index, delivery_of_ticket(ticket), accepted);

@@ -44,7 +44,7 @@ mod shard;
 mod stored;
 mod telemetry;
 
-pub use fulcrum_router::Command;
+pub use fulcrum_router::{Command, PENDING_COMMANDS_MAX, owner};
 pub use identity::{Adapter, Password, Principal, Refusal, Role};
 pub use message::{Mailbox, Message, ShardHandle};
 pub use metrics::{Counter, MetricKind, ShardMetrics};

@@ -49,6 +49,15 @@ pub enum Message {
         /// The device.
         device: Arc<str>,
     },
+    /// A command's time was over while it waited in the store: report it, then have it forgotten.
+    CommandExpired {
+        /// The device's tenant.
+        tenant: Arc<str>,
+        /// The device.
+        device: Arc<str>,
+        /// The command.
+        id: String,
+    },
     /// A consumer outside the shards has settled a live message.
     LiveOutcome {
         /// The ticket it was given with.
