@@ -13,7 +13,7 @@ use std::sync::Arc;
 use fulcrum_frame::Frame;
 
 use crate::batch::{Batches, Write};
-use crate::config::{CHECKPOINT_SHARE, PENDING_BATCHES_MAX};
+use crate::config::{BLOCK_BYTES, CHECKPOINT_SHARE, PENDING_BATCHES_MAX};
 use crate::control::{CheckpointHead, Cursor};
 use crate::error::AppendError;
 use crate::metrics::{PartitionMetrics, PartitionState};
@@ -28,6 +28,9 @@ use crate::tail::Shared;
 const PREPARE_SHARE: u64 = 8;
 /// Age samples per segment.
 const AGE_SAMPLES: u64 = 64;
+/// A cursor is written for its own sake after so many acknowledged bytes at least: well above the block such a write
+/// may take, or acknowledging one cursor would call for the next.
+const CURSOR_SPACING_MIN: u64 = 16 * BLOCK_BYTES;
 
 /// What [`Partition::write_done`] answers.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -61,6 +64,8 @@ pub struct Partition {
     recorded_cursor: Position,
     durable_cursor: Position,
     failed: Option<String>,
+    /// A message was refused for want of space, however many smaller ones fitted since.
+    was_full: bool,
     ages: VecDeque<(Position, u64)>,
     scratch: Vec<u8>,
     counters: PartitionMetrics,
@@ -112,6 +117,7 @@ impl Partition {
             recorded_cursor: cursor,
             durable_cursor: cursor,
             failed: None,
+            was_full: false,
             ages: start.ages.into(),
             scratch: Vec::new(),
             counters: start.counters,
@@ -127,7 +133,10 @@ impl Partition {
         let appended = self.try_append(frame);
         match appended {
             Ok(_) => {}
-            Err(AppendError::Full) => self.counters.refused_full += 1,
+            Err(AppendError::Full) => {
+                self.was_full = true;
+                self.counters.refused_full += 1;
+            }
             Err(AppendError::NotReady) => self.counters.refused_not_ready += 1,
             Err(AppendError::Failed) => {}
             Err(AppendError::TooLarge { .. } | AppendError::Tenant | AppendError::TenantLimit) => {
@@ -244,8 +253,7 @@ impl Partition {
             let frees = self.layout.segment_of(acknowledged) > self.segments.oldest()
                 && self.layout.segment_of(acknowledged)
                     > self.layout.segment_of(self.recorded_cursor);
-            let far =
-                acknowledged.0 - self.recorded_cursor.0 >= self.layout.segment_bytes / AGE_SAMPLES;
+            let far = acknowledged.0 - self.recorded_cursor.0 >= self.cursor_spacing();
             let along = self.batches.may_carry_cursor();
             if frees {
                 self.record_checkpoint(acknowledged);
@@ -301,15 +309,16 @@ impl Partition {
         self.segments.poll_file()
     }
 
-    /// Whether messages are taken.
+    /// Whether messages are taken. Full means that one was refused for want of space and none has returned since, or
+    /// that not even the smallest would fit.
     pub fn state(&self) -> PartitionState {
         if let Some(reason) = &self.failed {
             return PartitionState::Failed { reason: reason.clone() };
         }
-        match self.room(RECORD_BYTES_MIN, self.limits.reserve_bytes) {
-            Room::Nowhere => PartitionState::Full,
-            Room::Here | Room::NextSegment | Room::Later => PartitionState::Healthy,
-        }
+        let has_room = self.has_next()
+            || !self.was_full
+                && matches!(self.room(RECORD_BYTES_MIN, self.limits.reserve_bytes), Room::Here);
+        if has_room { PartitionState::Healthy } else { PartitionState::Full }
     }
 
     /// Counters and gauges.
@@ -348,6 +357,10 @@ impl Partition {
         self.head.0 - self.layout.start_of(self.segments.current()).0
     }
 
+    fn cursor_spacing(&self) -> u64 {
+        (self.layout.segment_bytes / AGE_SAMPLES).max(CURSOR_SPACING_MIN)
+    }
+
     fn has_next(&self) -> bool {
         self.segments.next_is_ready() || self.segments.next_may_come()
     }
@@ -378,6 +391,7 @@ impl Partition {
         }
         self.batches.close(self.head);
         self.segments.roll();
+        self.was_full = false;
         self.head = self.layout.start_of(self.segments.current());
         self.push_checkpoint(self.shared.acknowledged());
     }

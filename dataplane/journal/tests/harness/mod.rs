@@ -17,7 +17,7 @@ pub fn config(dir: &Path) -> JournalConfig {
         segment_bytes: SEGMENT_BYTES,
         bytes_max: 4 * SEGMENT_BYTES,
         reserve_bytes: 512,
-        batch_bytes_max: 1024,
+        batch_bytes_max: 2048,
         ..JournalConfig::new(dir, 1)
     }
 }
@@ -118,7 +118,11 @@ pub fn read(tail: &Tail, mut at: Position) -> Read {
             Step::Corrupt(damage) => {
                 assert!(damage.to > at, "damage is stepped over");
                 at = damage.to;
-                read.damages.push(damage);
+                // One range comes in several steps, as the window is small.
+                match read.damages.last_mut() {
+                    Some(last) if last.to == damage.from => last.to = damage.to,
+                    _ => read.damages.push(damage),
+                }
             }
         }
     }
