@@ -12,7 +12,7 @@
 //! - A page of the feed and the cursor behind it are one durable transaction; a crash leaves both or neither.
 //! - Every answer is computed from the file's present state, so what `apply` disabled or deleted is refused from the
 //!   moment `apply` returns. The only thing remembered beside the file is "this password produces this hash", which no
-//!   change can make untrue ([`memo`]).
+//!   change can make untrue (module `memo`).
 //! - Nothing here needs the cloud. Nothing here is called from a shard: calls block on the disk or on bcrypt, and the
 //!   threads of [`Verifier`] are there to make them.
 //!

@@ -1,6 +1,6 @@
 //! Why a login or a request is refused, and how each protocol says so (Hono's tables for the HTTP and MQTT adapters).
 
-/// A refusal. The first three lines of each protocol's table depend on it and on nothing else.
+/// A refusal. Each protocol's answer follows from it alone.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, thiserror::Error)]
 pub enum Refusal {
     /// Unknown tenant or user, wrong password, credentials disabled or outside their validity: not told apart.

@@ -10,7 +10,8 @@
 //!   through the quick lane, and commands and gateway checks through the store lane.
 //! - Every queue is bounded and a full one answers now: `submit` with [`Busy`], the slow lane with
 //!   [`Refusal::Unavailable`]. A login that has waited too long is answered so too, not computed.
-//! - An answer is given exactly once, on one of these threads; it must not block.
+//! - An answer is given exactly once, on one of these threads. While it blocks, its lane
+//!   stands still: it hands over and returns.
 
 use crate::error::IdentityError;
 use crate::limits::{
