@@ -24,7 +24,8 @@ fn drive(stream: &[u8], pieces: &[usize], limits: &Limits) -> Vec<Result<String,
         let piece = unread.len().min(*pieces.next().expect("a cycle does not end"));
         buffer.extend_from_slice(&unread[..piece]);
         unread = &unread[piece..];
-        while buffer.len() >= wanted {
+        // What waits for more than the stream has is looked at once more when the stream ends.
+        while buffer.len() >= wanted || (unread.is_empty() && !buffer.is_empty()) {
             match decode_resumed(&buffer, limits, &mut progress) {
                 Ok(Decoded::Request { request, used }) => {
                     found.push(Ok(format!(
@@ -40,6 +41,9 @@ fn drive(stream: &[u8], pieces: &[usize], limits: &Limits) -> Vec<Result<String,
                     assert!(at_least > buffer.len(), "more than is there");
                     assert!(at_least <= limits.request_bytes_max(), "a bounded buffer");
                     wanted = at_least;
+                    if unread.is_empty() {
+                        break;
+                    }
                 }
                 Ok(Decoded::ContinueExpected) => wanted = buffer.len() + 1,
                 Err(error) => {
