@@ -75,12 +75,14 @@ impl CommandDesk {
         self.next(&key)
     }
 
-    /// `link` takes no more commands.
-    pub fn detach(&mut self, tenant: &Arc<str>, device: &Arc<str>, link: LinkId) {
+    /// `link` takes no more commands; whether it was the one that did.
+    pub fn detach(&mut self, tenant: &Arc<str>, device: &Arc<str>, link: LinkId) -> bool {
         let key = (tenant.clone(), device.clone());
-        if self.devices.get(&key).is_some_and(|desk| desk.link == link) {
+        let attached = self.devices.get(&key).is_some_and(|desk| desk.link == link);
+        if attached {
             self.devices.remove(&key);
         }
+        attached
     }
 
     /// The store has a new command for the device.

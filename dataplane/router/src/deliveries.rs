@@ -15,14 +15,14 @@ pub struct DeliveryId {
 }
 
 impl DeliveryId {
-    /// The id as one number, for threads that only carry it.
+    /// The id as one number below 2^48, for threads that only carry it.
     pub fn to_bits(self) -> u64 {
-        u64::from(self.generation) << 32 | u64::from(self.slot)
+        u64::from(self.generation) << 16 | u64::from(self.slot)
     }
 
     /// The id from its number.
     pub fn from_bits(bits: u64) -> DeliveryId {
-        DeliveryId { slot: bits as u32, generation: (bits >> 32) as u32 }
+        DeliveryId { slot: bits as u32 & 0xffff, generation: (bits >> 16) as u32 }
     }
 }
 

@@ -11,5 +11,5 @@ pub const DELIVERIES_MAX: usize = 65_536;
 pub const PENDING_COMMANDS_MAX: usize = 16;
 
 const _: () = assert!(PENDING_COMMANDS_MAX > 0);
-// A delivery id keeps its slot in 32 bits.
-const _: () = assert!(DELIVERIES_MAX < u32::MAX as usize);
+// A delivery id keeps its slot in 16 bits.
+const _: () = assert!(DELIVERIES_MAX <= 1 << 16);

@@ -43,7 +43,9 @@ impl Plane {
         if shard != self.index {
             return self.outbox.tell(shard, PeerMessage::Detach { tenant, device, link });
         }
-        self.commands.detach(&tenant, &device, link);
+        if self.commands.detach(&tenant, &device, link) {
+            self.registry.absent(&tenant, &device);
+        }
     }
 
     /// The device's link has answered.
@@ -68,7 +70,10 @@ impl Plane {
                 self.metrics.commands_accepted.add(1);
                 self.report(&tenant, &device, &command.id, DELIVERED);
             }
-            Outcome::Released => self.metrics.commands_released.add(1),
+            Outcome::Released => {
+                self.metrics.commands_released.add(1);
+                self.registry.absent(&tenant, &device);
+            }
         }
         self.dispatch(io, tenant, device, next);
     }

@@ -43,6 +43,9 @@ pub trait Registry: Send {
 
     /// The device can take commands here now.
     fn present(&mut self, tenant: &Arc<str>, device: &Arc<str>);
+
+    /// The device takes no more commands here.
+    fn absent(&mut self, tenant: &Arc<str>, device: &Arc<str>);
 }
 
 /// A consumer of live telemetry outside the shards: the uplink.
