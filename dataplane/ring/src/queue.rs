@@ -390,6 +390,8 @@ pub(crate) enum Submitted {
 
 impl Drop for Queue {
     fn drop(&mut self) {
+        // A thread has 16 places for registered rings, and a place keeps its ring alive. The error is that there is none.
+        let _ = self.submitter.unregister_ring_fd();
         // SAFETY: needed to free what `new` leaked. Sound because the borrowers go first, each exactly once, and the pointer
         // came from a box and was never shared.
         unsafe {

@@ -21,6 +21,11 @@ use crate::transfer::Received;
 use crate::wake::{Bell, Doorbell, Waker};
 
 /// The event loop of one core. Made and run on the same thread; it cannot be sent.
+///
+/// ```compile_fail
+/// fn needs_send<T: Send>() {}
+/// needs_send::<fulcrum_ring::Ring>();
+/// ```
 pub struct Ring {
     state: ManuallyDrop<State>,
     buffers: ManuallyDrop<ReceiveBuffers>,
@@ -425,6 +430,7 @@ impl Ring {
 
 impl Drop for Ring {
     fn drop(&mut self) {
+        self.state.bell.retire();
         let panicking = std::thread::panicking();
         let idle = self.state.queue.in_flight == 0 || (!panicking && self.abandon());
         if !idle || self.buffers.unregister(&self.state.queue).is_err() {
@@ -437,5 +443,29 @@ impl Drop for Ring {
             ManuallyDrop::drop(&mut self.buffers);
             ManuallyDrop::drop(&mut self.state);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_the_kernel_refuses_falls_back_to_the_eventfd() {
+        let mut ring = Ring::new(RingConfig::default()).unwrap();
+        let bell = Bell::unreachable();
+        ring.io().ring_doorbell(&Doorbell(bell.clone()));
+        ring.io().stop();
+        ring.run(&mut Nobody).unwrap();
+        assert_eq!(bell.signals(), 1);
+        assert_eq!(ring.state.stats.doorbell_fallbacks, 1);
+    }
+
+    #[test]
+    fn a_ring_runs_once() {
+        let mut ring = Ring::new(RingConfig::default()).unwrap();
+        ring.io().stop();
+        ring.run(&mut Nobody).unwrap();
+        assert!(matches!(ring.run(&mut Nobody), Err(RingError::Finished)));
     }
 }

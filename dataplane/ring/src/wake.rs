@@ -82,6 +82,11 @@ impl Bell {
         rung
     }
 
+    /// The ring is gone: nobody needs to ring again.
+    pub(crate) fn retire(&self) {
+        self.state.store(RUNG, Ordering::SeqCst);
+    }
+
     /// Somebody has rung and was not answered yet.
     pub(crate) fn is_rung(&self) -> bool {
         self.state.load(Ordering::Relaxed) == RUNG
@@ -127,5 +132,45 @@ impl Doorbell {
 impl std::fmt::Debug for Doorbell {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Doorbell").field(&self.ring_fd()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    impl Bell {
+        /// A bell whose ring is asleep and cannot be reached by message.
+        pub(crate) fn unreachable() -> Arc<Self> {
+            let not_a_ring = File::open("/dev/null").unwrap();
+            let bell = Self::new(not_a_ring.as_raw_fd()).unwrap();
+            assert!(bell.lie_down());
+            bell
+        }
+
+        /// How often the eventfd was signalled since the last call.
+        pub(crate) fn signals(&self) -> u64 {
+            let mut count = [0; 8];
+            match io::Read::read(&mut &self.eventfd, &mut count) {
+                Ok(_) => u64::from_ne_bytes(count),
+                Err(_) => 0,
+            }
+        }
+    }
+
+    #[test]
+    fn only_the_first_ring_of_a_sleeper_costs_a_signal() {
+        let bell = Bell::unreachable();
+        let waker = Waker(bell.clone());
+        (0..5).for_each(|_| waker.wake());
+        assert_eq!(bell.signals(), 1);
+        assert!(bell.answer() && !bell.answer());
+        (0..5).for_each(|_| waker.wake());
+        assert_eq!(bell.signals(), 0);
+        assert!(!bell.lie_down(), "rung while awake: must not park");
+        assert!(bell.answer() && bell.lie_down());
+        bell.retire();
+        waker.wake();
+        assert_eq!(bell.signals(), 0);
     }
 }

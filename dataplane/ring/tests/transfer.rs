@@ -1,5 +1,7 @@
 //! Bytes arrive whole, in order, and only as fast as they are read.
 
+#![allow(clippy::unwrap_used)] // Test code outside test functions.
+
 mod harness;
 
 use std::io::{ErrorKind, Read, Write};
