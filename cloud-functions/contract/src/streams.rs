@@ -89,3 +89,32 @@ pub struct Record {
     #[serde(with = "crate::base64_bytes")]
     pub payload: Vec<u8>,
 }
+
+/// Answer to `GET /v1/streams/{tenant}/groups/{group}`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct GroupView {
+    /// The group.
+    pub group: String,
+    /// Records that wait for the group in all partitions.
+    pub lag: u64,
+    /// Where it is in each partition.
+    pub partitions: Vec<GroupPartition>,
+}
+
+/// A group's place in one partition.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct GroupPartition {
+    /// The partition.
+    #[serde(flatten)]
+    pub partition: PartitionKey,
+    /// Sequence of the last record the group has committed.
+    pub position: u64,
+    /// Lowest sequence still there.
+    pub first: u64,
+    /// Highest sequence there.
+    pub last: u64,
+    /// Records that wait.
+    pub lag: u64,
+    /// Records that retention dropped before the group came to them.
+    pub lost: u64,
+}
