@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 use crate::batch::Write;
 use crate::disk;
@@ -70,9 +71,7 @@ impl Driver {
 pub fn execute(partition: &mut Partition, request: &SegmentRequest) {
     match request {
         SegmentRequest::Prepare { number, path, bytes, mode, .. } => {
-            let prepared = disk::prepare_segment(path, *bytes, &mut |_| {})
-                .map_err(into_io)
-                .and_then(|()| disk::open_segment(path, *mode));
+            let prepared = prepare(path, *bytes).and_then(|()| disk::open_segment(path, *mode));
             partition.segment_prepared(*number, prepared);
         }
         SegmentRequest::Drop { path, .. } => {
@@ -80,6 +79,14 @@ pub fn execute(partition: &mut Partition, request: &SegmentRequest) {
             let _ = fs::remove_file(path);
         }
     }
+}
+
+/// Prepares a segment with blocking calls: zeros, sync, final name, directory sync. On an error nothing is left behind.
+///
+/// # Errors
+/// Those of the file system.
+pub fn prepare(path: &Path, bytes: u64) -> io::Result<()> {
+    disk::prepare_segment(path, bytes, &mut |_| {}).map_err(into_io)
 }
 
 fn into_io(error: JournalError) -> io::Error {

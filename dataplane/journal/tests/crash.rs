@@ -1,5 +1,7 @@
 //! What a crash leaves behind: a batch written in part, a file cut off, a restart in the middle of anything.
 
+#![allow(clippy::unwrap_used)] // its own fixtures may panic
+
 mod harness;
 
 use std::collections::BTreeMap;
