@@ -131,10 +131,17 @@ impl Connections {
         (connection.key == key).then_some(connection)
     }
 
+    /// All connections but one that is taken out.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Connection> {
+        self.entries.iter().flatten().map(|connection| &**connection)
+    }
+
     /// Keys of all connections that `wanted` picks.
     pub(crate) fn keys(&self, wanted: impl Fn(&Connection) -> bool) -> Vec<Key> {
-        let all = self.entries.iter().flatten();
-        all.filter(|connection| wanted(connection)).map(|connection| connection.key).collect()
+        self.iter()
+            .filter(|connection| wanted(connection))
+            .map(|connection| connection.key)
+            .collect()
     }
 
     /// Open connections.

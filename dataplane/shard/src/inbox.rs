@@ -1,6 +1,7 @@
 //! What other shards and threads have sent, handled once a turn.
 
 use crate::connections::{Hold, Key, Protocol};
+use crate::identity::{Adapter, Role};
 use crate::limits::AUTHORISED_DEVICES_MAX;
 use crate::message::{Message, PeerMessage};
 use crate::ports::Ticket;
@@ -94,7 +95,12 @@ impl Shard {
                 self.plane.stored.segment_prepared(number, result);
                 self.plane.resuming.append(&mut self.plane.parked);
             }
-            Message::IdentityChanged => self.plane.identity_version += 1,
+            Message::IdentityChanged { recheck } => {
+                self.plane.identity_version += 1;
+                if recheck {
+                    self.recheck_devices();
+                }
+            }
             Message::Evict { tenant, device } => {
                 let evicted = self.plane.connections.keys(|connection| {
                     let principal = match &connection.protocol {
@@ -109,6 +115,19 @@ impl Shard {
                 self.plane.ending.extend(evicted);
             }
             Message::Drain => self.begin_drain(io),
+        }
+    }
+
+    /// HTTP sessions ask by themselves with their next request.
+    fn recheck_devices(&mut self) {
+        let plane = &mut self.plane;
+        for connection in plane.connections.iter() {
+            if let Protocol::Mqtt(session) = &connection.protocol
+                && let Some(principal) = session.principal()
+                && principal.role == Role::Device
+            {
+                plane.registry.recheck(Adapter::Mqtt, &principal.tenant, &principal.name);
+            }
         }
     }
 

@@ -73,7 +73,10 @@ pub enum Message {
         result: std::io::Result<File>,
     },
     /// The registry's replica has changed: what was cached of it is asked for again.
-    IdentityChanged,
+    IdentityChanged {
+        /// Anything may have changed: ask for every connected device whether it still may be.
+        recheck: bool,
+    },
     /// Connections of this tenant (and device, where one is named) are to end.
     Evict {
         /// The tenant.

@@ -35,6 +35,9 @@ pub trait Registry: Send {
         device: &str,
     ) -> Result<(), Busy>;
 
+    /// Asks whether a connected device still may be; if not, answered with [`crate::Message::Evict`].
+    fn recheck(&mut self, adapter: Adapter, tenant: &Arc<str>, device: &Arc<str>);
+
     /// Asks for a device's oldest pending commands; answered with [`crate::Message::Commands`].
     fn load_commands(&mut self, tenant: &Arc<str>, device: &Arc<str>) -> Result<(), Busy>;
 

@@ -189,7 +189,7 @@ fn a_full_journal_refuses_and_takes_events_again_when_it_was_drained() {
     assert_eq!(stored(&node.tails[0]).len(), accepted, "what was accepted is there, nothing else");
     assert_eq!(node.metrics[0].journal_state.value(), 1);
     node.tails[0].acknowledge(node.tails[0].committed());
-    node.handles[0].send(Message::IdentityChanged).unwrap(); // any turn will do
+    node.handles[0].send(Message::IdentityChanged { recheck: false }).unwrap(); // any turn will do
     node.wait_for("room", |_| {
         http(node.http[0], request.as_bytes(), 1).starts_with("HTTP/1.1 202 ")
     });
@@ -444,6 +444,9 @@ fn an_evicted_device_is_disconnected_and_its_tenant_is_not() {
         .send(Message::Evict { tenant: "acme".into(), device: Some("d1".into()) })
         .unwrap();
     assert_eq!(one.read(), None);
+    let mut deleted = Client::connect(node.mqtt[0], "deleted@acme");
+    node.handles[0].send(Message::IdentityChanged { recheck: true }).unwrap();
+    assert_eq!(deleted.read(), None);
     other.write(fulcrum_mqtt::encode_pingreq);
     assert_eq!(other.read(), Some(Seen::Pong));
     node.stop();

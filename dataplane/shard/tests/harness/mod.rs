@@ -81,6 +81,13 @@ impl Registry for FakeRegistry {
         Ok(())
     }
 
+    fn recheck(&mut self, _adapter: Adapter, tenant: &Arc<str>, device: &Arc<str>) {
+        if **device == *"deleted" {
+            let (tenant, device) = (tenant.clone(), Some(device.clone()));
+            self.shard.send(Message::Evict { tenant, device }).unwrap();
+        }
+    }
+
     fn load_commands(&mut self, tenant: &Arc<str>, device: &Arc<str>) -> Result<(), Busy> {
         let key = (tenant.to_string(), device.to_string());
         let commands = self.store.lock().unwrap().commands.get(&key).cloned().unwrap_or_default();

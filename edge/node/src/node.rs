@@ -1,0 +1,251 @@
+//! `fulcrum-edge run`: start everything, wait for the end, stop everything in order.
+//!
+//! 1. Preflight, data directory, journal recovery, the registry's replica.
+//! 2. Maintenance thread, identity threads, shards.
+//! 3. This thread becomes the uplink's: tokio-uring runs the uplink and the admin endpoint until a signal comes.
+//! 4. Shards drain (what they acknowledged is committed), the uplink ships what it can in a few seconds, threads end.
+
+use crate::config::{Config, Uplink};
+use crate::observe::Observed;
+use crate::registry::unix_ms;
+use crate::segments::ShardSegments;
+use crate::shards::{Shards, Shared, mailboxes};
+use crate::uplink::{Events, ShardLive, expire_commands};
+use crate::{check, logging};
+use fulcrum_admin::{AdminConfig, Health, State};
+use fulcrum_identity::verifier::VerifierConfig;
+use fulcrum_identity::{Identity, Verifier};
+use fulcrum_journal::Tail;
+use fulcrum_maintenance::{Maintenance, MaintenanceConfig};
+use fulcrum_ring::preflight;
+use fulcrum_shard::{LiveConsumer, Message, ShardHandle};
+use fulcrum_uplink::{
+    Backoff, LinkStatus, LiveReceiver, PresenceReceiver, UplinkConfig, UplinkParts, live_channel,
+    presence_channel,
+};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+/// Devices whose coming and going waits for the uplink.
+const PRESENCE_QUEUE: usize = 65_536;
+/// How often health is looked at.
+const HEALTH_PERIOD: Duration = Duration::from_secs(1);
+/// How often commands whose time is over are looked for.
+const EXPIRY_PERIOD: Duration = Duration::from_secs(15);
+/// Longest pause between the uplink's attempts, unless configured.
+const BACKOFF_MAX: Duration = Duration::from_secs(30);
+
+type Error = Box<dyn std::error::Error>;
+
+/// Runs the node until a signal ends it.
+pub fn run(config: Config) -> Result<(), Error> {
+    logging::start(&config.log)?;
+    let requirements = check::requirements(&config);
+    if let Err(error) = preflight::raise_file_limit() {
+        tracing::warn!(%error, "cannot raise the file limit");
+    }
+    let checks = preflight::check(&requirements);
+    if !preflight::is_fit(&checks) {
+        let complaint = check::complaint(&checks);
+        return Err(format!("this host does not fit the node yet:\n{complaint}").into());
+    }
+    std::fs::create_dir_all(&config.node.data_dir)
+        .map_err(|error| format!("cannot create {}: {error}", config.node.data_dir.display()))?;
+    let health = Arc::new(Health::new());
+    let opened = open_journal(&config)?;
+    let identity = Identity::open(&config.identity_file())?;
+    health.set("identity", State::Ok);
+    let verifier =
+        VerifierConfig { verify_threads: config.node.verify_threads, ..Default::default() };
+    let verifier = Arc::new(Verifier::start(identity.clone(), verifier)?);
+    let (mailboxes, handles) = mailboxes(config.shards());
+    let maintenance = start_maintenance(handles.clone())?;
+    let (partitions, tails): (Vec<_>, Vec<_>) = opened.partitions.into_iter().unzip();
+
+    let cloud = config.uplink.as_ref().map(Cloud::new).transpose()?;
+    let requests = maintenance.requests();
+    let shared = Shared {
+        verifier: verifier.clone(),
+        presence: cloud.as_ref().map(|cloud| cloud.presence_sender.clone()),
+        live: cloud.as_ref().map(|cloud| {
+            let live = cloud.live_sender.clone();
+            Box::new(move || -> Box<dyn LiveConsumer> { Box::new(ShardLive(live.clone())) }) as _
+        }),
+        segments: Box::new(move || Box::new(ShardSegments(requests.clone()))),
+    };
+    let shards = Shards::start(&config, &mailboxes, handles, partitions, &shared)?;
+    drop(shared);
+    for index in 0..shards.handles.len() {
+        health.set(&format!("shard-{index}"), State::Ok);
+    }
+    let observed = Arc::new(Observed {
+        shards: shards.metrics.clone(),
+        identity,
+        verifier: verifier.clone(),
+        link: cloud.as_ref().map(|cloud| cloud.status.clone()),
+        health: health.clone(),
+        started: Instant::now(),
+    });
+    observed.refresh_health();
+    let events = Events { verifier, shards: shards.handles.clone() };
+    let supervised = Supervised { shards, observed, cloud, tails, events };
+    tokio_uring::start(supervise(&config, supervised))?;
+    maintenance.stop();
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn open_journal(config: &Config) -> Result<fulcrum_journal::Opened, Error> {
+    let opened = fulcrum_journal::open(&config.journal())?;
+    for (number, partition) in opened.report.partitions.iter().enumerate() {
+        tracing::info!(partition = number, report = ?partition, "journal partition recovered");
+    }
+    Ok(opened)
+}
+
+fn start_maintenance(shards: Vec<ShardHandle>) -> Result<Maintenance, Error> {
+    // Two for every segment a partition can want are more than can be asked for.
+    let queue = 64 * shards.len();
+    let answer = Box::new(move |partition: u16, number: u64, result| {
+        if let Some(shard) = shards.get(usize::from(partition)) {
+            crate::registry::offer(shard, Message::SegmentPrepared { number, result });
+        }
+    });
+    Ok(fulcrum_maintenance::spawn(MaintenanceConfig { queue, answer })?)
+}
+
+/// The uplink's settings and both ends of its channels.
+struct Cloud {
+    config: UplinkConfig,
+    status: Arc<LinkStatus>,
+    live_sender: fulcrum_uplink::LiveSender,
+    live_receiver: LiveReceiver,
+    presence_sender: fulcrum_uplink::PresenceSender,
+    presence_receiver: PresenceReceiver,
+}
+
+impl Cloud {
+    fn new(settings: &Uplink) -> Result<Cloud, Error> {
+        let cloud = settings.cloud.parse().map_err(|error| {
+            format!("uplink.cloud '{}': {error}; expected https://host:port", settings.cloud)
+        })?;
+        let backoff_max = settings.backoff_max_ms.map_or(BACKOFF_MAX, Duration::from_millis);
+        let config = UplinkConfig {
+            ca_file: settings.ca_file.clone(),
+            backoff: Backoff { min: Duration::from_millis(100).min(backoff_max), max: backoff_max },
+            ..UplinkConfig::new(cloud, settings.edge.clone(), &settings.key_file)
+        };
+        config.validate()?;
+        let (live_sender, live_receiver) =
+            live_channel(config.live_queue_records, config.live_queue_bytes);
+        let (presence_sender, presence_receiver) = presence_channel(PRESENCE_QUEUE);
+        Ok(Cloud {
+            config,
+            status: Arc::new(LinkStatus::new()),
+            live_sender,
+            live_receiver,
+            presence_sender,
+            presence_receiver,
+        })
+    }
+}
+
+/// What runs until the node stops.
+struct Supervised {
+    shards: Shards,
+    observed: Arc<Observed>,
+    cloud: Option<Cloud>,
+    tails: Vec<Tail>,
+    events: Events,
+}
+
+async fn supervise(config: &Config, node: Supervised) -> Result<(), Error> {
+    let (stop, stopped) = watch::channel(false);
+    let listener = std::net::TcpListener::bind(config.admin.listen).map_err(|error| {
+        format!("cannot listen on {} for [admin]: {error}", config.admin.listen)
+    })?;
+    let (source, status) = (node.observed.clone(), node.observed.clone());
+    let admin = AdminConfig {
+        listener,
+        health: node.observed.health.clone(),
+        sources: vec![source],
+        status: Arc::new(move || status.status()),
+    };
+    let admin = tokio::task::spawn_local(fulcrum_admin::serve(admin, is_set(stopped.clone())));
+    let identity = node.observed.identity.clone();
+    let uplink = node.cloud.map(|cloud| {
+        let parts = UplinkParts {
+            tails: node.tails,
+            identity,
+            live: cloud.live_receiver,
+            presence: cloud.presence_receiver,
+            events: Box::new(node.events),
+            status: cloud.status,
+        };
+        tokio::task::spawn_local(fulcrum_uplink::run(cloud.config, parts, is_set(stopped)))
+    });
+    tracing::info!(
+        shards = node.shards.handles.len(),
+        mqtt = ?config.mqtt.as_ref().map(|mqtt| mqtt.listen),
+        http = ?config.http.as_ref().map(|http| http.listen),
+        admin = %config.admin.listen,
+        uplink = uplink.is_some(),
+        "started"
+    );
+    let shards = node.shards;
+    let outcome = watch_over(&shards, &node.observed, uplink.as_ref()).await;
+    // First the shards: what they have acknowledged is committed before the uplink's last attempt to ship it.
+    shards.drain();
+    while !shards.all_ended() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let joined = shards.join();
+    stop.send_replace(true);
+    if let Some(uplink) = uplink {
+        uplink.await??;
+    }
+    admin.await??;
+    outcome.and(joined)
+}
+
+/// Looks after the node until a signal comes or a part of it ends by itself.
+async fn watch_over<T>(
+    shards: &Shards,
+    observed: &Observed,
+    uplink: Option<&tokio::task::JoinHandle<T>>,
+) -> Result<(), Error> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut period = tokio::time::interval(HEALTH_PERIOD);
+    let mut expired = Instant::now();
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = period.tick() => {}
+        }
+        observed.refresh_health();
+        if shards.any_ended() {
+            return Err("a shard has ended; see the log".into());
+        }
+        if uplink.is_some_and(|uplink| uplink.is_finished()) {
+            return Err("the uplink has ended; see the log".into());
+        }
+        if expired.elapsed() >= EXPIRY_PERIOD {
+            expired = Instant::now();
+            let shards = shards.handles.clone();
+            let _ = observed.verifier.submit_store(Box::new(move |identity| {
+                expire_commands(identity, &shards, unix_ms());
+            }));
+        }
+    }
+    tracing::info!("stopping: taking no more connections, committing what was acknowledged");
+    Ok(())
+}
+
+async fn is_set(mut flag: watch::Receiver<bool>) {
+    // An error means the sender is gone, which stops the node just as well.
+    let _ = flag.wait_for(|set| *set).await;
+}

@@ -1,0 +1,234 @@
+//! The shards' way to the registry's replica: questions go to threads that may block, answers come back as messages.
+
+use fulcrum_contract::registry::Permission;
+use fulcrum_contract::{CommandId, DeviceId, TenantId};
+use fulcrum_identity::{AuthJob, Identity, Verifier};
+use fulcrum_shard::{
+    Adapter, Busy, Command, Message, PENDING_COMMANDS_MAX, Password, Principal, Refusal, Registry,
+    Role, ShardHandle, Ticket,
+};
+use fulcrum_uplink::PresenceSender;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// How long an answer is offered to a shard whose control queue is full before it is given up.
+const OFFER_TRIES: u32 = 50;
+const OFFER_PAUSE: Duration = Duration::from_millis(2);
+
+/// The registry as one shard sees it.
+pub struct ShardRegistry {
+    pub verifier: Arc<Verifier>,
+    pub shard: ShardHandle,
+    pub presence: Option<PresenceSender>,
+}
+
+impl Registry for ShardRegistry {
+    fn authenticate(
+        &mut self,
+        ticket: Ticket,
+        adapter: Adapter,
+        username: &str,
+        password: Password,
+    ) -> Result<(), Busy> {
+        let job = AuthJob {
+            username: username.to_owned(),
+            password: fulcrum_identity::Password::new(password.expose()),
+            adapter: identity_adapter(adapter),
+            now_ms: unix_ms(),
+        };
+        let shard = self.shard.clone();
+        let answer = Box::new(move |result| {
+            let result = match result {
+                Ok(principal) => Ok(shard_principal(principal)),
+                Err(refusal) => Err(shard_refusal(refusal)),
+            };
+            offer(&shard, Message::Authenticated { ticket, result });
+        });
+        self.verifier.submit(job, answer).map_err(|_| Busy)
+    }
+
+    fn authorise(
+        &mut self,
+        ticket: Ticket,
+        adapter: Adapter,
+        tenant: &Arc<str>,
+        gateway: &Arc<str>,
+        device: &str,
+    ) -> Result<(), Busy> {
+        let shard = self.shard.clone();
+        let (tenant, gateway, device) = (tenant.clone(), gateway.clone(), device.to_owned());
+        self.store(move |identity| {
+            let result = authorise(identity, adapter, &tenant, &gateway, &device);
+            offer(&shard, Message::Authorised { ticket, device, result });
+        })
+    }
+
+    fn recheck(&mut self, adapter: Adapter, tenant: &Arc<str>, device: &Arc<str>) {
+        let shard = self.shard.clone();
+        let (tenant, device) = (tenant.clone(), device.clone());
+        let work = move |identity: &Identity| {
+            if !may_be_connected(identity, Some(adapter), &tenant, &device) {
+                offer(&shard, Message::Evict { tenant, device: Some(device) });
+            }
+        };
+        if self.store(work).is_err() {
+            tracing::warn!(
+                "the store is busy: a device that was deleted may stay connected until it reconnects"
+            );
+        }
+    }
+
+    fn load_commands(&mut self, tenant: &Arc<str>, device: &Arc<str>) -> Result<(), Busy> {
+        let shard = self.shard.clone();
+        let (tenant, device) = (tenant.clone(), device.clone());
+        self.store(move |identity| {
+            let commands = pending(identity, &tenant, &device);
+            offer(&shard, Message::Commands { tenant, device, commands });
+        })
+    }
+
+    fn command_done(&mut self, tenant: &Arc<str>, device: &Arc<str>, id: &str) {
+        let Some((tenant_id, device_id)) = parsed(tenant, device) else { return };
+        let Ok(command) = CommandId::parse(id) else { return };
+        let work = move |identity: &Identity| {
+            if let Err(error) = identity.command_done(&tenant_id, &device_id, &command) {
+                tracing::error!(%error, "cannot forget a delivered command; the device may see it again");
+            }
+        };
+        if self.store(work).is_err() {
+            tracing::warn!(%tenant, %device, command = id, "the store is busy: a delivered command may be seen again after a restart");
+        }
+    }
+
+    fn present(&mut self, tenant: &Arc<str>, device: &Arc<str>) {
+        if let (Some(presence), Some((tenant, device))) = (&self.presence, parsed(tenant, device)) {
+            tell_presence(presence.present(tenant, device).is_ok());
+        }
+    }
+
+    fn absent(&mut self, tenant: &Arc<str>, device: &Arc<str>) {
+        if let (Some(presence), Some((tenant, device))) = (&self.presence, parsed(tenant, device)) {
+            tell_presence(presence.absent(tenant, device).is_ok());
+        }
+    }
+}
+
+fn tell_presence(told: bool) {
+    if !told {
+        tracing::warn!("too many devices come and go: the cloud may hear late where a device is");
+    }
+}
+
+impl ShardRegistry {
+    fn store(&self, work: impl FnOnce(&Identity) + Send + 'static) -> Result<(), Busy> {
+        self.verifier.submit_store(Box::new(work)).map_err(|_| Busy)
+    }
+}
+
+/// Gives a shard a message, from a thread that may wait a little: the shard empties its queue every turn.
+pub fn offer(shard: &ShardHandle, message: Message) {
+    let mut message = message;
+    for _ in 0..OFFER_TRIES {
+        match shard.send(message) {
+            Ok(()) => return,
+            Err(back) => message = back,
+        }
+        std::thread::sleep(OFFER_PAUSE);
+    }
+    tracing::error!("a shard does not empty its control queue; an answer is lost");
+}
+
+fn authorise(
+    identity: &Identity,
+    adapter: Adapter,
+    tenant: &Arc<str>,
+    gateway: &Arc<str>,
+    device: &str,
+) -> Result<(), Refusal> {
+    let (tenant, gateway) = parsed(tenant, gateway).ok_or(Refusal::NotFound)?;
+    let device = DeviceId::parse(device).map_err(|_| Refusal::NotFound)?;
+    let adapter = identity_adapter(adapter);
+    identity.authorise(&tenant, &gateway, &device, adapter).map_err(shard_refusal)
+}
+
+/// Whether a device is registered and enabled in a tenant that is too. An unreadable store evicts nobody.
+pub fn may_be_connected(
+    identity: &Identity,
+    adapter: Option<Adapter>,
+    tenant: &str,
+    device: &str,
+) -> bool {
+    let Some((tenant, device)) = parsed(tenant, device) else { return false };
+    match identity.device_state(&tenant, &device) {
+        Ok(state) => match adapter {
+            Some(adapter) => state.check(identity_adapter(adapter)).is_ok(),
+            None => state.tenant_enabled == Some(true) && state.device_enabled == Some(true),
+        },
+        Err(_) => true,
+    }
+}
+
+fn pending(identity: &Identity, tenant: &Arc<str>, device: &Arc<str>) -> Vec<Command> {
+    let Some((tenant, device)) = parsed(tenant, device) else { return Vec::new() };
+    match identity.pending_commands(&tenant, &device, PENDING_COMMANDS_MAX) {
+        Ok(commands) => commands.into_iter().map(shard_command).collect(),
+        Err(error) => {
+            tracing::error!(%error, "cannot read a device's commands; they wait");
+            Vec::new()
+        }
+    }
+}
+
+fn parsed(tenant: &str, device: &str) -> Option<(TenantId, DeviceId)> {
+    Some((TenantId::parse(tenant).ok()?, DeviceId::parse(device).ok()?))
+}
+
+fn shard_command(command: fulcrum_contract::commands::Command) -> Command {
+    Command {
+        id: command.id.into(),
+        subject: command.subject,
+        response_required: command.response_required,
+        payload: command.payload,
+        deliver_by_ms: command.deliver_by_ms,
+    }
+}
+
+fn shard_principal(principal: fulcrum_identity::Principal) -> Principal {
+    match principal {
+        fulcrum_identity::Principal::Device { tenant, device, .. } => Principal {
+            tenant: tenant.as_str().into(),
+            name: device.as_str().into(),
+            role: Role::Device,
+        },
+        fulcrum_identity::Principal::Application { tenant, application, permissions } => {
+            Principal {
+                tenant: tenant.as_str().into(),
+                name: application.as_str().into(),
+                role: Role::Application { may_consume: permissions.contains(&Permission::Consume) },
+            }
+        }
+    }
+}
+
+fn shard_refusal(refusal: fulcrum_identity::Refusal) -> Refusal {
+    use fulcrum_identity::Refusal as Cause;
+    match refusal {
+        Cause::BadCredentials => Refusal::BadCredentials,
+        Cause::TenantDisabled | Cause::AdapterDisabled | Cause::GatewayNotAuthorised => {
+            Refusal::Forbidden
+        }
+        Cause::TenantUnknown | Cause::DeviceUnknown | Cause::DeviceDisabled => Refusal::NotFound,
+        Cause::Unavailable => Refusal::Unavailable,
+    }
+}
+
+fn identity_adapter(adapter: Adapter) -> fulcrum_identity::Adapter {
+    match adapter {
+        Adapter::Mqtt => fulcrum_identity::Adapter::Mqtt,
+        Adapter::Http => fulcrum_identity::Adapter::Http,
+    }
+}
+
+pub fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}

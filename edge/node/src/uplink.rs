@@ -1,0 +1,107 @@
+//! Between the uplink and the shards: outcomes and registry changes one way, live telemetry the other.
+
+use crate::registry::{may_be_connected, offer};
+use fulcrum_identity::{Applied, Identity, Verifier};
+use fulcrum_shard::{Busy, LiveConsumer, Message, ShardHandle, owner, shard_of_ticket};
+use fulcrum_uplink::{LinkState, LiveSender, UplinkEvents};
+use std::sync::Arc;
+
+/// The uplink as the shards' consumer of live telemetry.
+pub struct ShardLive(pub LiveSender);
+
+impl LiveConsumer for ShardLive {
+    fn has_credit(&self) -> bool {
+        self.0.has_credit()
+    }
+
+    fn try_send(&self, frame: Vec<u8>, ticket: Option<u64>) -> Result<(), Busy> {
+        self.0.try_send(frame, ticket).map_err(|_| Busy)
+    }
+}
+
+/// What the uplink tells the node.
+pub struct Events {
+    pub verifier: Arc<Verifier>,
+    pub shards: Vec<ShardHandle>,
+}
+
+impl UplinkEvents for Events {
+    fn applied(&self, applied: &Applied) {
+        let (applied, shards) = (applied.clone(), self.shards.clone());
+        let work = Box::new(move |identity: &Identity| tell_shards(&applied, identity, &shards));
+        if self.verifier.submit_store(work).is_err() {
+            // Rare: the store is behind by a whole queue. Everything is asked for again instead.
+            for shard in &self.shards {
+                let _ = shard.send(Message::IdentityChanged { recheck: true });
+            }
+        }
+    }
+
+    fn live_outcome(&self, ticket: u64, accepted: bool) {
+        if let Some(shard) = self.shards.get(usize::from(shard_of_ticket(ticket))) {
+            // A shard that cannot take it releases the message when its time is over.
+            let _ = shard.send(Message::LiveOutcome { ticket, accepted });
+        }
+    }
+
+    fn link(&self, state: LinkState) {
+        tracing::info!(?state, "uplink");
+    }
+}
+
+/// On the store thread: what changed in the replica, as far as it concerns connections.
+fn tell_shards(applied: &Applied, identity: &Identity, shards: &[ShardHandle]) {
+    let registry_changed = applied.all
+        || !applied.tenants_changed.is_empty()
+        || !applied.devices_changed.is_empty()
+        || !applied.applications_changed.is_empty();
+    if registry_changed {
+        let recheck = applied.all || !applied.tenants_changed.is_empty();
+        for shard in shards {
+            offer(shard, Message::IdentityChanged { recheck });
+        }
+    }
+    for (tenant, device) in &applied.devices_changed {
+        if !may_be_connected(identity, None, tenant.as_str(), device.as_str()) {
+            evict(shards, tenant.as_str(), device.as_str());
+        }
+    }
+    for (tenant, application) in &applied.applications_changed {
+        let enabled = identity.application(tenant, application);
+        if matches!(enabled, Ok(document) if !document.as_ref().is_some_and(|document| document.enabled))
+        {
+            evict(shards, tenant.as_str(), application.as_str());
+        }
+    }
+    for (tenant, device) in &applied.commands {
+        let shard = owner(&[tenant.as_str(), device.as_str()], shards.len() as u16);
+        let message = Message::CommandArrived {
+            tenant: tenant.as_str().into(),
+            device: device.as_str().into(),
+        };
+        offer(&shards[usize::from(shard.0)], message);
+    }
+}
+
+fn evict(shards: &[ShardHandle], tenant: &str, name: &str) {
+    for shard in shards {
+        offer(shard, Message::Evict { tenant: tenant.into(), device: Some(name.into()) });
+    }
+}
+
+/// Commands whose time is over while their device is away: the shard that owns the device reports them.
+pub fn expire_commands(identity: &Identity, shards: &[ShardHandle], now_ms: u64) {
+    let expired = match identity.expire_commands(now_ms) {
+        Ok(expired) => expired,
+        Err(error) => return tracing::error!(%error, "cannot look for expired commands"),
+    };
+    for (tenant, device, command) in expired {
+        let shard = owner(&[tenant.as_str(), device.as_str()], shards.len() as u16);
+        let message = Message::CommandExpired {
+            tenant: tenant.as_str().into(),
+            device: device.as_str().into(),
+            id: command.id.into(),
+        };
+        offer(&shards[usize::from(shard.0)], message);
+    }
+}
