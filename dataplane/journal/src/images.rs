@@ -1,13 +1,14 @@
 //! Segments read whole into memory, one at a time, for recovery and inspection.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::disk;
 use crate::error::JournalError;
 use crate::position::{Layout, Position};
-use crate::record::{self, Decoded, Found, RECORD_BYTES_MIN};
+use crate::record::{self, Decoded, Found, Kind, RECORD_BYTES_MIN, RECORD_HEAD_BYTES};
 
 /// The segments of one partition as recovery sees them. A file that is too short reads as zeros behind its end.
 pub(crate) struct Images {
@@ -16,7 +17,14 @@ pub(crate) struct Images {
     numbers: Vec<u64>,
     loaded: Option<u64>,
     bytes: Vec<u8>,
-    short: bool,
+    /// Of each segment that was loaded: bytes up to the last that is not zero, and whether the file is complete.
+    extents: BTreeMap<u64, Extent>,
+}
+
+#[derive(Clone, Copy)]
+struct Extent {
+    written: usize,
+    is_whole: bool,
 }
 
 impl Images {
@@ -24,7 +32,14 @@ impl Images {
         let mut numbers = disk::list_segments(&dir)?;
         // Positions are u64 and segment 0 does not exist: such a file is not ours.
         numbers.retain(|number| (1..u64::MAX / layout.segment_bytes - 1).contains(number));
-        Ok(Images { layout, dir, numbers, loaded: None, bytes: Vec::new(), short: false })
+        Ok(Images {
+            layout,
+            dir,
+            numbers,
+            loaded: None,
+            bytes: Vec::new(),
+            extents: BTreeMap::new(),
+        })
     }
 
     pub fn numbers(&self) -> &[u64] {
@@ -50,19 +65,56 @@ impl Images {
             self.loaded = None;
             let path = self.path(number);
             let found = self.read(&path).map_err(JournalError::io("read", &path))?;
-            self.short = found < self.layout.segment_bytes;
             self.bytes.resize(self.layout.segment_bytes as usize, 0);
+            let is_whole = found == self.layout.segment_bytes;
+            self.extents.insert(number, Extent { written: written_bytes(&self.bytes), is_whole });
             self.loaded = Some(number);
         }
         Ok(&self.bytes)
     }
 
-    /// Whether the segment loaded last has fewer bytes than it should.
-    pub fn is_short(&self) -> bool {
-        self.short
+    /// Bytes of a segment up to the last that is not zero.
+    pub fn written(&mut self, number: u64) -> Result<usize, JournalError> {
+        Ok(self.extent(number)?.written)
     }
 
-    fn read(&mut self, path: &std::path::Path) -> io::Result<u64> {
+    /// Whether the file has all its bytes.
+    pub fn is_whole(&mut self, number: u64) -> Result<bool, JournalError> {
+        Ok(self.extent(number)?.is_whole)
+    }
+
+    fn extent(&mut self, number: u64) -> Result<Extent, JournalError> {
+        if let Some(extent) = self.extents.get(&number) {
+            return Ok(*extent);
+        }
+        self.load(number)?;
+        // A segment just loaded has an extent.
+        Ok(self.extents.get(&number).copied().unwrap_or(Extent { written: 0, is_whole: false }))
+    }
+
+    /// Whether a segment begins with a sound checkpoint. Reads no more than that record.
+    pub fn begins_with_checkpoint(&self, number: u64) -> Result<bool, JournalError> {
+        let path = self.path(number);
+        let read = |bytes: usize| {
+            let mut head = Vec::new();
+            File::open(&path)?.take(bytes as u64).read_to_end(&mut head)?;
+            Ok(head)
+        };
+        let mut wanted = RECORD_HEAD_BYTES;
+        loop {
+            let head = read(wanted).map_err(JournalError::io("read", &path))?;
+            let (layout, room) = (self.layout, self.layout.segment_bytes as usize);
+            match record::decode(&head, layout.start_of(number), room, layout.epoch) {
+                Decoded::Short { at_least } if head.len() == wanted && at_least > wanted => {
+                    wanted = at_least;
+                }
+                Decoded::Record(record) => return Ok(record.kind == Kind::Checkpoint),
+                _ => return Ok(false),
+            }
+        }
+    }
+
+    fn read(&mut self, path: &Path) -> io::Result<u64> {
         self.bytes.clear();
         let bytes =
             File::open(path)?.take(self.layout.segment_bytes).read_to_end(&mut self.bytes)?;
@@ -86,9 +138,14 @@ impl Images {
             if next != layout.segment_of(from) {
                 from = layout.start_of(next);
             }
-            let bytes = self.load(next)?;
             let at = layout.offset_of(from) as usize;
             let start = layout.start_of(next);
+            if self.written(next)? <= at {
+                number = next + 1;
+                from = layout.start_of(number);
+                continue;
+            }
+            let bytes = self.load(next)?;
             match record::find_sound(bytes, start, at, bytes.len(), layout.epoch) {
                 Found::Record(at) | Found::Unsure(at) => {
                     return Ok(Some(Position(start.0 + at as u64)));
@@ -108,9 +165,9 @@ impl Images {
             self.numbers.iter().copied().filter(|number| *number >= first).rev().collect();
         for number in numbers {
             let from = if number == first { layout.offset_of(position) as usize } else { 0 };
-            let bytes = &self.load(number)?[from..];
-            if let Some(last) = bytes.iter().rposition(|byte| *byte != 0) {
-                return Ok(Some(Position(layout.start_of(number).0 + (from + last + 1) as u64)));
+            let written = self.written(number)?;
+            if written > from {
+                return Ok(Some(Position(layout.start_of(number).0 + written as u64)));
             }
         }
         Ok(None)
@@ -120,4 +177,18 @@ impl Images {
     pub fn is_rest(&self, position: Position) -> bool {
         self.layout.next_start(position).0 - position.0 < RECORD_BYTES_MIN
     }
+}
+
+/// Bytes up to the last that is not zero.
+pub(crate) fn written_bytes(bytes: &[u8]) -> usize {
+    const ZEROS: [u8; 4096] = [0; 4096];
+    // By blocks first: comparing memory is far faster than looking at bytes.
+    let blocks = bytes.chunks(ZEROS.len()).enumerate().rev();
+    for (index, block) in blocks {
+        if block != &ZEROS[..block.len()] {
+            let last = block.iter().rposition(|byte| *byte != 0).unwrap_or(0);
+            return index * ZEROS.len() + last + 1;
+        }
+    }
+    0
 }

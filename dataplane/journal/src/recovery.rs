@@ -15,7 +15,7 @@ use crate::config::{CHECKPOINT_SHARE, WriteMode};
 use crate::control::{Checkpoint, Cursor};
 use crate::disk;
 use crate::error::JournalError;
-use crate::images::Images;
+use crate::images::{Images, written_bytes};
 use crate::position::{Layout, Position};
 use crate::record::{self, Damage, Decoded, Kind, Place, RECORD_HEAD_BYTES};
 use crate::scan::{Scan, scan};
@@ -57,7 +57,7 @@ pub(crate) fn recover(
     disk::remove_unfinished(dir)?;
     let mut images = Images::new(dir.to_path_buf(), layout)?;
     let oldest = images.numbers().first().copied();
-    let start = layout.start_of(last_checkpoint(&mut images)?.or(oldest).unwrap_or(1));
+    let start = layout.start_of(last_checkpoint(&images)?.or(oldest).unwrap_or(1));
     let scan = scan(&mut images, start)?;
     let mut restored = Restored::new(layout);
     restored.replay(&mut images, &scan, start)?;
@@ -69,7 +69,7 @@ pub(crate) fn recover(
     let mut quarantined = missing_segments(&images, start);
     quarantined.extend(scan.damages.iter().copied());
     let head = mend(&mut images, &scan, mode)?;
-    let tail = tidy(&images, head, oldest)?;
+    let tail = tidy(&mut images, head, oldest)?;
     // A cursor below the oldest segment is an old one: segments go only after they were acknowledged.
     let lowest = layout.start_of(tail.oldest);
     Ok(Recovered {
@@ -91,13 +91,10 @@ pub(crate) fn recover(
 }
 
 /// The newest segment that begins with a sound checkpoint.
-fn last_checkpoint(images: &mut Images) -> Result<Option<u64>, JournalError> {
-    let layout = images.layout;
-    for number in images.numbers().to_vec().into_iter().rev() {
-        if let Decoded::Record(record) = images.decode(layout.start_of(number))?
-            && record.kind == Kind::Checkpoint
-        {
-            return Ok(Some(number));
+fn last_checkpoint(images: &Images) -> Result<Option<u64>, JournalError> {
+    for number in images.numbers().iter().rev() {
+        if images.begins_with_checkpoint(*number)? {
+            return Ok(Some(*number));
         }
     }
     Ok(None)
@@ -249,11 +246,11 @@ fn mend(images: &mut Images, scan: &Scan, mode: WriteMode) -> Result<Position, J
     }
     let number = layout.segment_of(scan.end);
     if in_segment && images.has(number) {
-        let bytes = images.load(number)?;
-        let (from, mut end) = (layout.offset_of(head), written_bytes(bytes));
-        if images.is_short() {
-            end = layout.segment_bytes;
-        }
+        let from = layout.offset_of(head);
+        let end = match images.is_whole(number)? {
+            true => images.written(number)? as u64,
+            false => layout.segment_bytes,
+        };
         let at = layout.offset_of(scan.end);
         if !padding.is_empty() || end > from {
             change(images, number, |file| {
@@ -263,10 +260,6 @@ fn mend(images: &mut Images, scan: &Scan, mode: WriteMode) -> Result<Position, J
         }
     }
     Ok(head)
-}
-
-fn written_bytes(bytes: &[u8]) -> u64 {
-    bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1)
 }
 
 fn change(
@@ -302,7 +295,7 @@ struct TailSegments {
 
 /// Decides which segments stay: the one behind the end if it is clean, nothing later.
 fn tidy(
-    images: &Images,
+    images: &mut Images,
     head: Position,
     oldest: Option<u64>,
 ) -> Result<TailSegments, JournalError> {
@@ -314,9 +307,11 @@ fn tidy(
     };
     let mut next_is_prepared = false;
     let mut removed = None;
-    for number in images.numbers().iter().copied().filter(|number| *number > current) {
+    let later = images.numbers().iter().copied().filter(|number| *number > current);
+    for number in later.collect::<Vec<_>>() {
         let path = images.path(number);
-        if number == current + 1 && is_clean(&path, layout.segment_bytes)? {
+        let is_next = number == current + 1;
+        if is_next && images.is_whole(number)? && images.written(number)? == 0 {
             next_is_prepared = true;
         } else {
             fs::remove_file(&path).map_err(JournalError::io("remove", &path))?;
@@ -333,5 +328,5 @@ fn tidy(
 /// Whether a file is a whole segment of zeros.
 pub(crate) fn is_clean(path: &Path, segment_bytes: u64) -> Result<bool, JournalError> {
     let bytes = fs::read(path).map_err(JournalError::io("read", path))?;
-    Ok(bytes.len() as u64 == segment_bytes && bytes.iter().all(|byte| *byte == 0))
+    Ok(bytes.len() as u64 == segment_bytes && written_bytes(&bytes) == 0)
 }

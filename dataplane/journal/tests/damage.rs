@@ -1,6 +1,8 @@
 //! Bytes that change on disk after they were acknowledged: reported, counted, stepped over, and never a reason to give
 //! a sequence out twice.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // its own fixtures may panic
+
 mod harness;
 
 use std::fs::OpenOptions;

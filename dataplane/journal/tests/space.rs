@@ -1,5 +1,7 @@
 //! The byte cap, the reserve behind it, and how space returns.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // its own fixtures may panic
+
 mod harness;
 
 use std::io;

@@ -1,7 +1,5 @@
 //! Why the maintenance thread cannot start.
 
-use glommio::{GlommioError, ReactorErrorKind};
-
 /// Why the maintenance thread cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum MaintenanceError {
@@ -29,13 +27,37 @@ pub enum MaintenanceError {
     Thread(std::io::Error),
 }
 
-impl From<GlommioError<()>> for MaintenanceError {
-    fn from(error: GlommioError<()>) -> MaintenanceError {
-        match error {
-            GlommioError::ReactorError(ReactorErrorKind::MemLockLimit(limit, wanted)) => {
-                MaintenanceError::MemoryLock { limit, wanted }
-            }
-            other => MaintenanceError::Ring(other.to_string()),
+/// What glommio asks for before it makes its rings.
+const MEMORY_LOCK_MIN_BYTES: u64 = 512 * 1024;
+
+/// Checks the limit on locked memory. glommio does so too, but its answer tells no remedy.
+pub(crate) fn check_memory_lock() -> Result<(), MaintenanceError> {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    match memory_lock_limit(&limits) {
+        Some(limit) if limit < MEMORY_LOCK_MIN_BYTES => {
+            Err(MaintenanceError::MemoryLock { limit, wanted: MEMORY_LOCK_MIN_BYTES })
         }
+        _ => Ok(()),
+    }
+}
+
+/// The soft limit in bytes; `None` if it is unlimited or not told.
+fn memory_lock_limit(limits: &str) -> Option<u64> {
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max locked memory"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_on_locked_memory_is_read_and_its_error_names_the_remedy() {
+        let limits =
+            "Max processes  95  95  processes\nMax locked memory   262144   524288   bytes\n";
+        assert_eq!(memory_lock_limit(limits), Some(262_144));
+        assert_eq!(memory_lock_limit("Max locked memory  unlimited  unlimited  bytes"), None);
+        let error = MaintenanceError::MemoryLock { limit: 262_144, wanted: 524_288 };
+        assert!(error.to_string().contains("LimitMEMLOCK="), "{error}");
     }
 }

@@ -9,7 +9,7 @@ use fulcrum_journal::SegmentRequest;
 use glommio::io::remove;
 use glommio::{Latency, LocalExecutor, LocalExecutorBuilder, Placement, Shares};
 
-use crate::error::MaintenanceError;
+use crate::error::{MaintenanceError, check_memory_lock};
 use crate::inbox::Requests;
 use crate::prepare::prepare;
 
@@ -100,12 +100,13 @@ fn run(
 }
 
 fn make() -> Result<LocalExecutor, MaintenanceError> {
-    let executor = LocalExecutorBuilder::new(Placement::Unbound)
+    check_memory_lock()?;
+    LocalExecutorBuilder::new(Placement::Unbound)
         .name("maintenance")
         .io_memory(RING_MEMORY_BYTES)
         .ring_depth(RING_DEPTH)
-        .make()?;
-    Ok(executor)
+        .make()
+        .map_err(|error| MaintenanceError::Ring(error.to_string()))
 }
 
 async fn serve(requests: Requests, answer: &Answer) {
