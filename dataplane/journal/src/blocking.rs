@@ -8,12 +8,16 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use crate::batch::Write;
+use crate::config::WriteMode;
 use crate::disk;
 use crate::error::JournalError;
 use crate::partition::{Committed, Partition};
 use crate::segments::{FileEvent, SegmentRequest};
 
-/// Executes what one partition asks for. Only for [`crate::WriteMode::BufferedThenSync`]: memory is not aligned here.
+/// Memory of direct writes begins at a multiple of this.
+const ALIGNMENT_BYTES: usize = 4096;
+
+/// Executes what one partition asks for.
 #[derive(Debug, Default)]
 pub struct Driver {
     files: HashMap<u64, File>,
@@ -62,8 +66,20 @@ impl Driver {
     /// Those of the file system, and `NotFound` for a segment that was never opened.
     pub fn write(&self, write: &Write) -> io::Result<()> {
         let file = self.files.get(&write.segment).ok_or(io::ErrorKind::NotFound)?;
-        file.write_all_at(&write.buffer, write.offset)?;
-        file.sync_data()
+        match write.mode {
+            WriteMode::BufferedThenSync => {
+                file.write_all_at(&write.buffer, write.offset)?;
+                file.sync_data()
+            }
+            // The file was opened to be written through; only the memory has to be aligned.
+            WriteMode::DirectSync => {
+                let mut memory = vec![0; write.buffer.len() + ALIGNMENT_BYTES];
+                let from = memory.as_ptr().align_offset(ALIGNMENT_BYTES);
+                let aligned = &mut memory[from..from + write.buffer.len()];
+                aligned.copy_from_slice(&write.buffer);
+                file.write_all_at(aligned, write.offset)
+            }
+        }
     }
 }
 

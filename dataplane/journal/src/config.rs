@@ -90,11 +90,15 @@ impl JournalConfig {
             ));
         }
         let reserve_max = self.segment_bytes / 2;
-        if self.reserve_bytes < 2 * RECORD_BYTES_MIN || self.reserve_bytes > reserve_max {
+        // Room for two cursors, each of which is a block of its own in direct mode.
+        let reserve_min = match self.write_mode {
+            WriteMode::BufferedThenSync => 4 * RECORD_BYTES_MIN,
+            WriteMode::DirectSync => 2 * BLOCK_BYTES,
+        };
+        if self.reserve_bytes < reserve_min || self.reserve_bytes > reserve_max {
             return refuse(format!(
-                "reserve_bytes is {}; set it to {}..={reserve_max}",
-                self.reserve_bytes,
-                2 * RECORD_BYTES_MIN
+                "reserve_bytes is {}; set it to {reserve_min}..={reserve_max}, and segment_bytes to twice that",
+                self.reserve_bytes
             ));
         }
         if self.batch_bytes_max == 0 || self.batch_bytes_max as u64 > self.segment_bytes {
