@@ -5,13 +5,10 @@ use fulcrum_ring::preflight::{Check, Requirements, check, is_fit};
 use serde_json::json;
 use std::process::ExitCode;
 
-/// Descriptors the node needs beside its connections: segments, rings, the store, the uplink, logs.
-const OTHER_FILES: u32 = 64;
-
 /// What the configuration asks of the host.
 pub fn requirements(config: &Config) -> Requirements {
     Requirements {
-        connections: config.limits.connections + OTHER_FILES,
+        connections: config.connections(),
         shards: u32::from(config.shards()),
         ring: config.ring(0),
     }

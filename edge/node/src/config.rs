@@ -7,6 +7,11 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// Descriptors kept free for segments, rings, the store, the uplink and logs; the preflight check wants half of it.
+const OTHER_FILES: u64 = 1024;
+/// Connections unless configured otherwise.
+const CONNECTIONS_DEFAULT: u64 = 65_536;
+
 /// The whole file. A member that is not known is an error: a misspelt limit must not be silently without effect.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -69,15 +74,15 @@ impl Default for Admin {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// Connections of the whole node.
-    pub connections: u32,
+    /// Connections of one shard. Default: 65536, or what the file limit allows if that is less.
+    pub connections: Option<u32>,
     /// Largest MQTT packet or HTTP body, in bytes.
     pub message_bytes: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { connections: 65_536, message_bytes: fulcrum_shard::limits::MESSAGE_BYTES_MAX }
+        Limits { connections: None, message_bytes: fulcrum_shard::limits::MESSAGE_BYTES_MAX }
     }
 }
 
@@ -248,7 +253,7 @@ impl Config {
                 self.limits.message_bytes
             ));
         }
-        if !(1..=1 << 20).contains(&self.limits.connections) {
+        if !(1..=1 << 20).contains(&self.limits.connections.unwrap_or(1)) {
             return Some("limits.connections must be 1 to 1048576".to_owned());
         }
         if let Some(uplink) = &self.uplink
@@ -267,6 +272,15 @@ impl Config {
         })
     }
 
+    /// Most connections: as configured, else as many as the process may have files, up to 65536.
+    pub fn connections(&self) -> u32 {
+        self.limits.connections.unwrap_or_else(|| {
+            let files = fulcrum_ring::preflight::raise_file_limit().unwrap_or(1024);
+            let connections = files - OTHER_FILES.min(files / 2);
+            connections.clamp(1, CONNECTIONS_DEFAULT) as u32
+        })
+    }
+
     /// The journal's settings.
     pub fn journal(&self) -> JournalConfig {
         JournalConfig {
@@ -282,7 +296,7 @@ impl Config {
         fulcrum_ring::RingConfig {
             receive_buffers: self.ring.receive_buffers,
             latency_target: Duration::from_micros(self.ring.latency_target_us),
-            connections_max: self.limits.connections,
+            connections_max: self.connections(),
             cpu: self.node.cpus.get(usize::from(index)).copied(),
             ..fulcrum_ring::RingConfig::default()
         }
