@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 /// Operate Fulcrum: tenants, devices, edge nodes, streams and commands.
 #[derive(Debug, Parser)]
-#[command(name = "fulcrum", version, about, after_help = EXAMPLES, max_term_width = 110)]
+#[command(name = "fulcrum", version, about = "Operate Fulcrum: tenants, devices, edge nodes, streams and commands.", after_help = EXAMPLES, max_term_width = 110)]
 pub struct Arguments {
     /// Answer in JSON, one document per answer (one per line for streams).
     #[arg(long, global = true)]

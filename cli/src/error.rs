@@ -107,7 +107,6 @@ fn remedy(status: u16) -> &'static str {
             "\n  The token is missing or not the cloud's: name the operator token's file with --token-file FILE (or \
              FULCRUM_TOKEN_FILE). `fulcrum cloud` prints where it is."
         }
-        404 => "\n  `fulcrum tenant list` and `fulcrum device list TENANT` show what is there.",
         409 => "\n  Use another id, or `show` the one that is there.",
         429 | 503 => "\n  Try again in a moment.",
         _ => "",

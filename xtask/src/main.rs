@@ -1,2 +1,159 @@
-//! The project's chores: test, benches, checks.
-fn main() {}
+//! The project's chores, each one command that does all its own set-up.
+//!
+//! `cargo xtask test` is what a change must pass; `.ci/run` calls nothing else. Each step says what it runs, so that it
+//! can be repeated by hand.
+//!
+//! Deliberately absent: what the tests check. That is in the crates, in `tests/clients`, and in `xtask/tests`.
+
+mod documents;
+mod error;
+mod machine;
+mod steps;
+
+use clap::{Parser, Subcommand};
+use error::Failure;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use steps::{Cargo, Steps};
+
+/// The project's chores.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", after_help = EXAMPLES)]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  cargo xtask test              everything a change must pass; first run on a new machine: about half an hour
+  cargo xtask test --quick      format, lints and Rust tests alone
+  cargo xtask clients           tests with real MQTT and HTTP clients alone
+  cargo xtask demo -- --runs 3  the demo with a debug build, and its own arguments";
+
+#[derive(Debug, Subcommand)]
+enum Chore {
+    /// Everything: format, lints, Rust tests, tests with real clients, the demo's proof, documents.
+    Test {
+        /// Without real clients and the demo.
+        #[arg(long)]
+        quick: bool,
+    },
+    /// Tests with paho-mqtt, mosquitto_pub, mosquitto_sub and curl against a real node and a real local cloud.
+    Clients {
+        /// Only tests whose name contains this.
+        #[arg(long, short)]
+        filter: Option<String>,
+    },
+    /// The demo, with a debug build.
+    Demo {
+        /// Arguments of `fulcrum demo`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// The tests of the project itself: which crate may use which, what the documents must name.
+    Architecture,
+    /// Links and commands of the Markdown files.
+    Documents,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let root = root();
+    let mut steps = Steps::new(root.clone());
+    let outcome = carry_out(arguments.chore, &mut steps);
+    steps.summary();
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("\nerror: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn root() -> PathBuf {
+    let manifest = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    manifest.parent().map(PathBuf::from).unwrap_or(manifest)
+}
+
+fn carry_out(chore: Chore, steps: &mut Steps) -> Result<(), Failure> {
+    match chore {
+        Chore::Test { quick } => test(quick, steps),
+        Chore::Clients { filter } => {
+            let clients = steps.step("what the tests with real clients need", machine::prepare)?;
+            build_binaries(steps)?;
+            run_clients(&clients, filter.as_deref(), steps)
+        }
+        Chore::Demo { arguments } => {
+            build_binaries(steps)?;
+            run_demo(&arguments, steps)
+        }
+        Chore::Architecture => architecture(steps),
+        Chore::Documents => steps.step("documents", documents::check),
+    }
+}
+
+fn test(quick: bool, steps: &mut Steps) -> Result<(), Failure> {
+    // First, because it is the step that can fail for want of a network or a privilege.
+    let clients = if quick {
+        None
+    } else {
+        Some(steps.step("what the tests with real clients need", machine::prepare)?)
+    };
+    steps.cargo("format", &["fmt", "--all", "--check"])?;
+    steps.step("documents", documents::check)?;
+    steps.cargo("lints", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
+    steps.cargo("Rust tests", &["test", "--workspace"])?;
+    if let Some(clients) = clients {
+        build_binaries(steps)?;
+        run_clients(&clients, None, steps)?;
+        run_demo(&[], steps)?;
+    }
+    Ok(())
+}
+
+/// The whole workspace's binaries, so that they share the features and the artefacts of the Rust tests.
+fn build_binaries(steps: &mut Steps) -> Result<(), Failure> {
+    steps.cargo("binaries", &["build", "--workspace", "--bins"])
+}
+
+fn run_clients(
+    clients: &machine::Clients,
+    filter: Option<&str>,
+    steps: &mut Steps,
+) -> Result<(), Failure> {
+    let binaries = steps.binaries()?;
+    steps.step("tests with real clients", |root| {
+        let mut command = Cargo::plain(&clients.python, root);
+        command.args([
+            "-m",
+            "unittest",
+            "discover",
+            "--verbose",
+            "--start-directory",
+            "tests/clients",
+        ]);
+        if let Some(filter) = filter {
+            command.args(["-k", filter]);
+        }
+        command.env("FULCRUM_BINARY", binaries.join("fulcrum"));
+        command.env("FULCRUM_EDGE_BINARY", binaries.join("fulcrum-edge"));
+        // Bytecode would be left beside the sources.
+        command.env("PYTHONDONTWRITEBYTECODE", "1");
+        Cargo::run(command)
+    })
+}
+
+fn run_demo(arguments: &[String], steps: &mut Steps) -> Result<(), Failure> {
+    let binaries = steps.binaries()?;
+    steps.step("the demo's proof", |root| {
+        let mut command = Cargo::plain(binaries.join("fulcrum"), root);
+        command.arg("demo").arg("--node").arg(binaries.join("fulcrum-edge")).args(arguments);
+        Cargo::run(command)
+    })
+}
+
+fn architecture(steps: &mut Steps) -> Result<(), Failure> {
+    steps.cargo("architecture", &["test", "--package", "xtask", "--test", "architecture"])
+}

@@ -111,7 +111,7 @@ pub async fn run(command: EdgeCommand, mut client: Client, output: &Output) -> R
             output.document(&view, |view| edge_table([view]));
         }
         EdgeCommand::List => {
-            let list = match client.get(EDGES).await {
+            let list = match client.get(&format!("{EDGES}?pageSize=200")).await {
                 Err(Failure::Refused { status: 404, .. }) => {
                     EdgeList { total: 0, result: Vec::new() }
                 }
@@ -197,7 +197,12 @@ pub async fn enrol_at(
         .to_public_key_pem(LineEnding::LF)
         .map_err(|error| Failure::Usage(format!("the key cannot be written as PEM: {error}")))?;
     let request = EnrolRequest { edge: edge.clone(), token: token.to_owned(), public_key };
-    client.post(ENROL, &request).await
+    client.post(ENROL, &request).await.map_err(|failure| match failure {
+        Failure::Refused { status: 401, .. } => Failure::Usage(format!(
+            "the enrolment token of edge {edge} is wrong, used or expired\n  Get a new one with `fulcrum edge token {edge}`."
+        )),
+        other => other,
+    })
 }
 
 /// A key that is there stays: a repeated enrolment must not lock out a node that runs.

@@ -44,7 +44,7 @@ pub struct TailArguments {
     #[arg(long, short)]
     follow: bool,
     /// Most records of one page.
-    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=1000))]
     page: u32,
 }
 
@@ -80,10 +80,9 @@ pub async fn run(
     output: &Output,
 ) -> Result<(), Failure> {
     let EventsCommand::Tail(options) = command;
-    let wanted = |record: &Record| {
-        options.class.is_empty() || options.class.iter().any(|class| class.as_str() == record.class)
-    };
-    let mut reader = GroupReader::new(&options.tenant, options.group.as_str(), options.page);
+    let classes: Vec<&str> = options.class.iter().map(|class| class.as_str()).collect();
+    let mut reader =
+        GroupReader::new(&options.tenant, options.group.as_str(), options.page, &classes);
     loop {
         let wait = if options.follow { POLL_WAIT } else { Duration::ZERO };
         let interrupted = tokio::signal::ctrl_c();
@@ -94,7 +93,7 @@ pub async fn run(
         if page.commit.is_empty() && !options.follow {
             return Ok(());
         }
-        for record in page.records.iter().filter(|record| wanted(record)) {
+        for record in &page.records {
             output.document(record, line);
         }
         reader.commit(&mut client, page.commit).await?;
@@ -108,10 +107,15 @@ pub struct GroupReader {
 }
 
 impl GroupReader {
-    /// A reader of pages of at most `page` records.
-    pub fn new(tenant: &TenantId, group: &str, page: u32) -> GroupReader {
+    /// A reader of pages of at most `page` records, of all classes or of `classes` alone.
+    pub fn new(tenant: &TenantId, group: &str, page: u32, classes: &[&str]) -> GroupReader {
+        let filter = if classes.is_empty() {
+            String::new()
+        } else {
+            format!("&class={}", classes.join(","))
+        };
         GroupReader {
-            records_path: format!("{STREAMS}/{tenant}/records?group={group}&max={page}"),
+            records_path: format!("{STREAMS}/{tenant}/records?group={group}&max={page}{filter}"),
             commit_path: format!("{STREAMS}/{tenant}/groups/{group}/commit"),
         }
     }

@@ -22,7 +22,7 @@ impl Application {
     /// Starts reading.
     pub fn start(mut client: Client, tenant: &TenantId) -> Application {
         let arrivals = Arc::new(Mutex::new(Arrivals::default()));
-        let mut reader = GroupReader::new(tenant, "auditor", PAGE_RECORDS);
+        let mut reader = GroupReader::new(tenant, "auditor", PAGE_RECORDS, &[]);
         let shared = arrivals.clone();
         let task = tokio::spawn(async move {
             loop {

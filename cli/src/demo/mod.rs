@@ -207,7 +207,7 @@ fn full(report: &RunReport) -> String {
         "\nThe proof, from the devices' ledgers and the application's records:\n\
          \x20 {}  {} acknowledged events, {} lost\n\
          \x20 {}  sent once and acknowledged: {} events, {} of them in the stream exactly once, {} copies\n\
-         \x20 {}  sent again because the kill took the acknowledgement: {} events, {} there, {} of them also a second time\n\
+         \x20 {}  sent again because the acknowledgement was lost: {} events, {} there, {} of them also a second time\n\
          \x20 {}  order per device: {} devices, {} events out of order ({} devices went on at another core)\n\
          \x20 {}  content: {} events differ from what the device measured\n\
          \x20 {}  sequences: {} records in {} partitions, {} missing, {} repeated\n\

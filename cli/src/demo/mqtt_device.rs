@@ -17,8 +17,10 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 /// Events a device has under way at a time.
 const WINDOW: usize = 8;
-/// How long a device sends telemetry at QoS 0 alone after it was refused.
-const UNASKED: Duration = Duration::from_secs(3);
+/// Every so many readings the device asks whether its telemetry is taken (QoS 1).
+const ASK_EVERY: u64 = 4;
+/// How long it does not ask after it was refused.
+const UNASKED: Duration = Duration::from_secs(4);
 const KEEP_ALIVE_S: u16 = 30;
 const PACKET_BYTES_MAX: usize = 256 * 1024;
 const COMMAND_FILTER: &str = "command///req/#";
@@ -53,8 +55,7 @@ pub async fn connection(device: &mut Device) -> Result<(), Broken> {
     ended
 }
 
-/// MQTT 3.1.1 has no refusal of a message: the node ends the connection. A device that asked for an answer and got
-/// that one sends without asking for a while.
+/// A device that asked whether its telemetry is taken, and was refused, does not ask for a while.
 fn send_unasked(device: &mut Device) {
     device.unasked_until = Some(Instant::now() + UNASKED);
 }
@@ -157,19 +158,36 @@ impl Wire {
         Ok(())
     }
 
-    /// One reading as telemetry, QoS 0 and 1 in turn, and as an event.
+    /// One reading as telemetry and as an event; or, in turn, as telemetry whose acceptance is asked for.
+    ///
+    /// MQTT 3.1.1 has no refusal of a message: the node ends the connection. So a device asks only while no event is
+    /// under way whose acknowledgement that would take.
     async fn send_reading(&mut self, device: &mut Device) -> Result<(), Broken> {
         let telemetry = device.next_telemetry();
         let payload = device.series.payload(telemetry);
-        let asks = telemetry.is_multiple_of(4)
+        let asks = telemetry.is_multiple_of(ASK_EVERY)
+            && device.pending.is_empty()
             && device.unasked_until.is_none_or(|until| until < Instant::now());
-        let packet_id = asks.then(|| self.packet_id());
-        let qos = if packet_id.is_some() { QoS::AtLeastOnce } else { QoS::AtMostOnce };
-        if let Some(packet_id) = packet_id {
+        if asks {
+            let packet_id = self.packet_id();
             self.sent.insert(packet_id, (Sent::Telemetry, Instant::now()));
+            let qos = QoS::AtLeastOnce;
+            return self
+                .send(|out| {
+                    encode_publish_parts(
+                        out,
+                        "telemetry",
+                        qos,
+                        Some(packet_id),
+                        false,
+                        false,
+                        &payload,
+                    )
+                })
+                .await;
         }
         self.send(|out| {
-            encode_publish_parts(out, "telemetry", qos, packet_id, false, false, &payload)
+            encode_publish_parts(out, "telemetry", QoS::AtMostOnce, None, false, false, &payload)
         })
         .await?;
         let n = device.next_event();
