@@ -1,12 +1,14 @@
 //! The change feed: one scope per tenant with its documents, one per edge with the commands it is to deliver.
 //!
 //! An entity has one entry in its scope, at the version of its last change, so "everything above 0" is the snapshot and
-//! "everything above the cursor" the delta. A deletion is an entry without a document; old ones are dropped, and an edge whose
-//! cursor is below what was dropped gets a new feed id, that is a new snapshot.
+//! "everything above the cursor" the delta. A deletion is an entry without a document. In an edge's own
+//! feed those it is past are dropped, and a cursor below what was dropped gets a new feed id, that is a new snapshot. In a tenant's
+//! feed they stay: one small entry per deleted document.
 
 use crate::edges::Edge;
 use crate::registry::put;
 use crate::rows::{EdgeRow, NumberRow, decode, encode};
+use crate::secrets::new_id;
 use crate::store::{Expect, FeedEntry, StoreError, Write};
 use crate::{Cloud, Error, keys};
 use fulcrum_contract::feed::{Change, ChangePage, Entity};
@@ -48,6 +50,11 @@ impl Cloud {
                 continue;
             }
             let page = self.store.feed(&scopes, after, PAGE_CHANGES, PAGE_BYTES).await?;
+            // A cursor from the future: this store was restored from an earlier time.
+            if after > page.head {
+                edge = self.restart_feed(&edge).await?;
+                continue;
+            }
             let left_ms = left_ms(until);
             if !page.entries.is_empty() || !known || left_ms == 0 {
                 let cursor = page.entries.last().map_or(after, |last| last.version);
@@ -72,7 +79,7 @@ impl Cloud {
     }
 
     fn feed_id(&self, edge: &Edge) -> String {
-        format!("{}-{}-{}", self.store.identity(), edge.incarnation, edge.feed_revision)
+        format!("{}-{}", self.store.identity(), edge.feed)
     }
 
     async fn reread(&self, edge: &Edge) -> Result<Edge, Error> {
@@ -96,8 +103,8 @@ impl Cloud {
         let key = keys::edge(&edge.id);
         if let Some(item) = self.one(key.clone()).await? {
             let mut row: EdgeRow = decode(&item)?;
-            if row.feed_revision == edge.feed_revision {
-                row.feed_revision += 1;
+            if row.feed == edge.feed {
+                row.feed = new_id();
                 let write = put(key, &row, Expect::as_read(Some(&item)));
                 match self.store.write(vec![write]).await {
                     Ok(_) | Err(StoreError::Conflict) => {}

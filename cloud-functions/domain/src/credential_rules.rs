@@ -219,7 +219,8 @@ fn check_bcrypt(hash: &str, cost_max: u32) -> Result<(), Error> {
     let body = ["$2a$", "$2b$", "$2y$"].iter().find_map(|prefix| hash.strip_prefix(prefix));
     let (cost, rest) = body.and_then(|body| body.split_once('$')).unwrap_or_default();
     let alphabet = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'.' || byte == b'/';
-    let cost = Some(cost).filter(|cost| cost.len() == 2).and_then(|cost| cost.parse::<u32>().ok());
+    let two_digits = cost.len() == 2 && cost.bytes().all(|byte| byte.is_ascii_digit());
+    let cost = Some(cost).filter(|_| two_digits).and_then(|cost| cost.parse::<u32>().ok());
     match cost {
         Some(4..) if rest.len() == 53 && rest.bytes().all(alphabet) => {}
         _ => return Err(bad("'pwd-hash' is not a bcrypt hash ($2a$, $2b$ or $2y$)")),

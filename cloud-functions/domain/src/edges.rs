@@ -22,13 +22,13 @@ pub struct Edge {
     /// Tenants it serves.
     pub tenants: Vec<TenantId>,
     pub(crate) incarnation: String,
-    pub(crate) feed_revision: u64,
+    pub(crate) feed: String,
 }
 
 impl Edge {
     pub(crate) fn of(id: EdgeId, row: &EdgeRow) -> Edge {
-        let (incarnation, feed_revision) = (row.incarnation.clone(), row.feed_revision);
-        Edge { id, tenants: row.tenants.clone(), incarnation, feed_revision }
+        let (incarnation, feed) = (row.incarnation.clone(), row.feed.clone());
+        Edge { id, tenants: row.tenants.clone(), incarnation, feed }
     }
 
     /// Whether it may carry messages of `tenant`.
@@ -53,7 +53,7 @@ impl Cloud {
         let mut row = EdgeRow {
             tenants,
             incarnation: new_id(),
-            feed_revision: 1,
+            feed: new_id(),
             token_sha256: None,
             token_expires_ms: 0,
             token_used_by: None,
@@ -135,7 +135,7 @@ impl Cloud {
             let mut row: EdgeRow = decode(&item)?;
             let mut writes = serve(id, &row.tenants, &tenants);
             row.tenants = tenants.clone();
-            row.feed_revision += 1;
+            row.feed = new_id();
             writes.push(put(keys::edge(id), &row, Expect::as_read(Some(&item))));
             match self.store.write(writes).await {
                 Err(StoreError::Conflict) => continue,
@@ -173,6 +173,11 @@ impl Cloud {
     pub async fn edge(&self, id: &EdgeId) -> Result<EdgeView, Error> {
         let item = self.edge_item(id).await?;
         self.view(id.clone(), &item).await
+    }
+
+    /// An edge as it acts; for a caller that has made sure who is asking.
+    pub async fn edge_by_id(&self, id: &EdgeId) -> Result<Edge, Error> {
+        Ok(Edge::of(id.clone(), &decode(&self.edge_item(id).await?)?))
     }
 
     /// Edges in the order of their ids.

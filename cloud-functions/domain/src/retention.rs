@@ -16,13 +16,17 @@ const RETIRED_MS: u64 = 10 * 60 * 1000;
 const CHUNKS_AT_ONCE: usize = 16;
 /// Bytes of chunks read to drop them.
 const CHUNK_BYTES: usize = 16 * 1024 * 1024;
-/// Bites per partition and run.
+/// Bites per partition and run, and of commands that are due.
 const BITES: usize = 64;
 
 impl Cloud {
     /// Expires commands, drops records that are too old or too many, and partitions that are over.
     pub async fn maintain(&self, now_ms: u64) -> Result<(), Error> {
-        while self.commands_due(now_ms).await? {}
+        for _ in 0..BITES {
+            if !self.commands_due(now_ms).await? {
+                break;
+            }
+        }
         let mut scan = Scan::partition(keys::TENANTS, 100);
         loop {
             let tenants = self.store.scan(scan.clone()).await?;

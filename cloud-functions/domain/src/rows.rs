@@ -56,8 +56,8 @@ pub(crate) struct EdgeRow {
     pub tenants: Vec<TenantId>,
     /// Random; new for each creation.
     pub incarnation: String,
-    /// Grows whenever the edge must take a new snapshot.
-    pub feed_revision: u64,
+    /// Random; new whenever the edge must take a new snapshot.
+    pub feed: String,
     /// Base64 SHA-256 of the enrolment token.
     pub token_sha256: Option<String>,
     pub token_expires_ms: u64,

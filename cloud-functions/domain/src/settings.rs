@@ -28,8 +28,6 @@ pub struct Settings {
     pub expiry_grace_ms: u64,
     /// Commands of one device that may wait.
     pub waiting_commands_per_device: usize,
-    /// Devices' and other documents' tombstones are kept this long in a tenant's feed, in milliseconds.
-    pub tombstone_age_ms: u64,
 }
 
 impl Default for Settings {
@@ -46,7 +44,6 @@ impl Default for Settings {
             finished_command_ms: 7 * DAY_MS,
             expiry_grace_ms: 60_000,
             waiting_commands_per_device: 1000,
-            tombstone_age_ms: 30 * DAY_MS,
         }
     }
 }

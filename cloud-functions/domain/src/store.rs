@@ -169,6 +169,8 @@ pub struct FeedPage {
     pub entries: Vec<FeedEntry>,
     /// Whether the limit cut the page.
     pub more: bool,
+    /// The last version given to any entry of any feed.
+    pub head: u64,
 }
 
 /// Why the store did not do it.

@@ -1,6 +1,6 @@
 //! Reading: one read transaction per call, so each answer is the state of one moment.
 
-use super::tables::{FEED, ITEMS};
+use super::tables::{COUNTERS, FEED, ITEMS, VERSION};
 use bytes::Bytes;
 use fulcrum_domain::store::{FeedEntry, FeedPage, Item, Key, Revision, Scan};
 use redb::{Database, ReadableDatabase};
@@ -28,7 +28,7 @@ pub(crate) fn scan(database: &Database, scan: &Scan) -> Result<Vec<Item>, redb::
         if partition != scan.partition || over || found.len() >= scan.limit || bytes >= scan.bytes {
             break;
         }
-        bytes += stored.value().len();
+        bytes += split(stored.value()).1.len();
         found.push(item(sort, stored.value()));
     }
     Ok(found)
@@ -41,11 +41,13 @@ pub(crate) fn feed(
     limit: usize,
     bytes: usize,
 ) -> Result<FeedPage, redb::Error> {
-    let table = database.begin_read()?.open_table(FEED)?;
+    let transaction = database.begin_read()?;
+    let head = transaction.open_table(COUNTERS)?.get(VERSION)?.map_or(0, |head| head.value());
+    let table = transaction.open_table(FEED)?;
     let mut heads = BinaryHeap::new();
     let mut ranges = Vec::with_capacity(scopes.len());
     let Some(first) = after.checked_add(1) else {
-        return Ok(FeedPage { entries: Vec::new(), more: false });
+        return Ok(FeedPage { entries: Vec::new(), more: false, head });
     };
     for scope in scopes {
         let mut range = table.range((scope.as_str(), first)..=(scope.as_str(), u64::MAX))?;
@@ -54,7 +56,7 @@ pub(crate) fn feed(
             ranges.push((scope, range, Some(entry)));
         }
     }
-    let mut page = FeedPage { entries: Vec::new(), more: false };
+    let mut page = FeedPage { entries: Vec::new(), more: false, head };
     let mut sum = 0usize;
     while let Some(Reverse((_, index))) = heads.pop() {
         if page.entries.len() >= limit || sum >= bytes {
