@@ -169,3 +169,35 @@ impl Input<'_> {
         self.take().map(u64::from_le_bytes)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_records_read_back_as_written_and_refuse_anything_shorter() {
+        let gap = Gap {
+            reason: GapReason::Evicted,
+            messages: 3,
+            first: 7,
+            last: 9,
+            tenant: "acme".to_owned(),
+        };
+        let mut body = Vec::new();
+        gap.encode(&mut body);
+        assert_eq!(Gap::decode(&body), Some(gap));
+        assert!((0..25).all(|bytes| Gap::decode(&body[..bytes]).is_none()));
+
+        let cursor = Cursor(Position(1 << 40));
+        assert_eq!(Cursor::decode(&cursor.encode()), Some(cursor));
+        assert_eq!(Cursor::decode(&cursor.encode()[..7]), None);
+
+        let head =
+            CheckpointHead { cursor: cursor.0, first_sequence: 1, messages: 12, lost_max: 2 };
+        let mut body = Vec::new();
+        head.encode(&mut body, [("acme", 5), ("b", 6)].into_iter());
+        let tenants = vec![("acme".to_owned(), 5), ("b".to_owned(), 6)];
+        assert_eq!(Checkpoint::decode(&body), Some(Checkpoint { head, tenants }));
+        assert!((0..body.len()).all(|bytes| Checkpoint::decode(&body[..bytes]).is_none()));
+    }
+}

@@ -236,6 +236,7 @@ impl Opening<'_> {
             batches: Batches::new(layout, config.write_mode),
             segments,
             head: recovered.head,
+            needs_checkpoint: recovered.sequences_unknown || !recovered.quarantined.is_empty(),
             ages: recovered.ages,
             counters: PartitionMetrics {
                 records_ever: recovered.messages,

@@ -90,6 +90,8 @@ pub(crate) struct Start {
     pub head: Position,
     pub ages: Vec<(Position, u64)>,
     pub counters: PartitionMetrics,
+    /// Sequences were guessed; the first batch writes down what was settled on.
+    pub needs_checkpoint: bool,
 }
 
 /// Where a record can go.
@@ -103,7 +105,7 @@ enum Room {
 impl Partition {
     pub(crate) fn new(start: Start) -> Partition {
         let cursor = start.shared.acknowledged();
-        Partition {
+        let mut partition = Partition {
             layout: start.layout,
             limits: start.limits,
             shared: start.shared,
@@ -121,7 +123,11 @@ impl Partition {
             ages: start.ages.into(),
             scratch: Vec::new(),
             counters: start.counters,
+        };
+        if start.needs_checkpoint {
+            partition.record_checkpoint(cursor);
         }
+        partition
     }
 
     /// Takes a message into the gathering batch and gives it the next sequence of its tenant. It is durable, and may

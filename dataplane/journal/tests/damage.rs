@@ -157,6 +157,10 @@ fn without_any_checkpoint_sequences_go_on_above_all_that_were_used() {
     let after = journal.read().messages.last().unwrap().1;
     assert!(after >= 1 << 48, "{after}");
     drop(journal);
+    let journal = Journal::open(&config(dir.path()));
+    assert!(!journal.report.sequences_unknown, "what was settled on was written down");
+    assert_eq!(journal.report.next_sequences[0], ("acme".to_owned(), after + 1));
+    drop(journal);
     std::fs::remove_file(segment(dir.path(), 1)).unwrap();
     let journal = Journal::open(&config(dir.path()));
     assert!(journal.report.sequences_unknown, "a store that lost its segments is not a new one");

@@ -44,7 +44,7 @@ fn batches_are_whole_blocks_and_every_message_is_read_back() {
     while journal.tail.committed() < Position(3 * SEGMENT_BYTES + 9000) {
         journal.driver.serve(&mut journal.partition);
         // Sizes that end just before, at and behind the end of a block.
-        let payload = vec![1; 3890 + (stored as usize * 8) % 200];
+        let payload = vec![1; 3890 + (stored * 8) % 200];
         journal.append("acme", &payload).unwrap();
         stored += 1;
         let Some(write) = journal.partition.poll_write() else { continue };
