@@ -39,26 +39,38 @@ pub use settings::Settings;
 
 use std::sync::Arc;
 use store::Store;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// How often an operation reads and decides anew when another writer was faster.
 const ATTEMPTS: usize = 32;
+
+/// Batches and chunks unpacked at once: 16 of 16 MiB are 256 MiB.
+const UNPACKING_AT_ONCE: usize = 16;
 
 /// The cloud side: a store and the rules over it. Cloning is cheap.
 #[derive(Clone)]
 pub struct Cloud {
     store: Arc<dyn Store>,
     settings: Arc<Settings>,
+    /// Places to unpack a chunk or batch in: each may take `BATCH_UNPACKED_BYTES_MAX` of memory, however small it came.
+    unpacking: Arc<Semaphore>,
 }
 
 impl Cloud {
     /// Rules over `store`.
     pub fn new(store: Arc<dyn Store>, settings: Settings) -> Cloud {
-        Cloud { store, settings: Arc::new(settings) }
+        let unpacking = Arc::new(Semaphore::new(UNPACKING_AT_ONCE));
+        Cloud { store, settings: Arc::new(settings), unpacking }
     }
 
     /// Whether the store answers.
     pub async fn check(&self) -> Result<(), Error> {
         Ok(self.store.read(&[store::Key::new(keys::TENANTS, "-")]).await.map(drop)?)
+    }
+
+    /// Waits for a place to unpack in; keep it for as long as what was unpacked is held.
+    async fn unpacking_place(&self) -> Result<SemaphorePermit<'_>, Error> {
+        self.unpacking.acquire().await.map_err(|error| Error::Unavailable(error.to_string()))
     }
 
     /// The limits in force.

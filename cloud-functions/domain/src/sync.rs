@@ -70,6 +70,7 @@ impl Cloud {
     /// cannot take all of it in one transaction: the edge goes on behind the mark.
     pub async fn ingest(&self, edge: &Edge, body: Bytes, now_ms: u64) -> Result<Ingested, Error> {
         let (header, packed) = batch::open(&body, edge)?;
+        let _place = self.unpacking_place().await?;
         let opened = {
             let header = header.clone();
             tokio::task::spawn_blocking(move || Batch::parse(header, packed))

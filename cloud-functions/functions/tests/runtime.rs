@@ -1,11 +1,12 @@
 //! Each binary answers API Gateway events under the Lambda Runtime API, as AWS calls it.
+#![allow(clippy::unwrap_used, reason = "a test's own tools fail the test")]
 
 use serde_json::{Value, json};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 const TOKEN: &str = "an-operator-token-for-this-test-alone";
@@ -24,8 +25,11 @@ impl Runtime {
         let (events, waiting) = mpsc::channel::<Value>();
         let (answered, responses) = mpsc::channel();
         std::thread::spawn(move || {
+            // The function's client may use a new connection for any of its requests.
+            let waiting = Arc::new(Mutex::new(waiting));
             for stream in listener.incoming() {
-                serve(stream.unwrap(), &waiting, &answered);
+                let (waiting, answered) = (waiting.clone(), answered.clone());
+                std::thread::spawn(move || serve(stream.unwrap(), &waiting, &answered));
             }
         });
         let hash = fulcrum_domain::secrets::sha256(TOKEN.as_bytes());
@@ -78,7 +82,11 @@ impl Drop for Runtime {
     }
 }
 
-fn serve(stream: TcpStream, waiting: &mpsc::Receiver<Value>, answered: &mpsc::Sender<Value>) {
+fn serve(
+    stream: TcpStream,
+    waiting: &Mutex<mpsc::Receiver<Value>>,
+    answered: &mpsc::Sender<Value>,
+) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     let mut stream = stream;
     loop {
@@ -103,7 +111,7 @@ fn serve(stream: TcpStream, waiting: &mpsc::Receiver<Value>, answered: &mpsc::Se
         let body =
             if chunked { read_chunks(&mut reader) } else { read_exactly(&mut reader, length) };
         if first.contains("/invocation/next") {
-            let Ok(event) = waiting.recv() else { return };
+            let Ok(event) = waiting.lock().unwrap().recv() else { return };
             let event = event.to_string();
             let head = format!(
                 "HTTP/1.1 200 OK\r\nLambda-Runtime-Aws-Request-Id: r1\r\nLambda-Runtime-Deadline-Ms: 99999999999999\r\n\

@@ -1,4 +1,5 @@
 //! What is malformed, oversized, foreign or forged gets the API's own refusal, over real TLS.
+#![allow(clippy::unwrap_used, reason = "a test's own tools fail the test")]
 
 mod support;
 

@@ -165,9 +165,8 @@ impl Suite {
             self.publish("feed", subject, text).await;
         }
         let (entries, more) = self.feed(&["feed"], 0, 10).await;
-        let [(b, _, first), (a, two, second)] = &entries[..] else {
-            panic!("two subjects make two entries, not {}", entries.len());
-        };
+        assert_eq!(entries.len(), 2, "two subjects make two entries");
+        let [(b, _, first), (a, two, second)] = [&entries[0], &entries[1]];
         assert_eq!((a.as_str(), b.as_str(), two, more), ("a", "b", &value("2"), false));
         assert!(first < second);
         assert_eq!(self.feed(&["feed"], *first, 10).await.0.len(), 1);

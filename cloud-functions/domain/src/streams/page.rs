@@ -104,6 +104,7 @@ impl PageBuilder {
                 position = chunk.last();
                 continue;
             }
+            let _place = cloud.unpacking_place().await?;
             let opened = tokio::task::spawn_blocking(move || unpack(&packed)).await;
             let unpacked = opened.map_err(|error| Error::Unavailable(error.to_string()))?;
             let unpacked = unpacked.map_err(|error| Error::Unavailable(error.to_string()))?;

@@ -126,3 +126,58 @@ fn told(frame: &Frame<'_>) -> Option<(CommandId, Report)> {
     };
     Some((command, report))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chunk::pack;
+    use fulcrum_contract::TenantId;
+    use fulcrum_frame::FrameBuilder;
+
+    fn frame(class: Class, about: Option<(&str, u16)>) -> Bytes {
+        let mut bytes = Vec::new();
+        let mut frame = FrameBuilder::new(&mut bytes, class, 1, 1);
+        frame.text(Tag::Tenant, "acme").text(Tag::Device, "pump");
+        if let Some((command, status)) = about {
+            frame.text(Tag::Correlation, command).status(status);
+        }
+        frame.finish(b"").unwrap();
+        bytes.into()
+    }
+
+    fn batch(frames: &[Bytes]) -> Batch {
+        let header = BatchHeader {
+            tenant: TenantId::parse("acme").unwrap(),
+            partition: "p0".to_owned(),
+            epoch: 1,
+            first_sequence: 11,
+            count: frames.len() as u32,
+        };
+        Batch::parse(header, pack(frames).unwrap().into()).unwrap()
+    }
+
+    #[test]
+    fn only_what_is_behind_the_mark_is_taken_and_no_more_reports_than_fit() {
+        let event = || frame(Class::Event, None);
+        let told = |status| frame(Class::CommandStatus, Some(("c", status)));
+        let batch = batch(&[told(200), event(), told(410), told(200), event()]);
+        assert_eq!(batch.last(), 15);
+        assert_eq!(batch.after(10, 9), 0..5);
+        assert_eq!(batch.after(12, 9), 2..5);
+        assert_eq!(batch.after(10, 2), 0..3);
+        assert_eq!(batch.after(10, 1), 0..2);
+        assert_eq!(batch.after(11, 1), 1..3);
+        assert!(batch.classes_of(1..2).holds(Class::Event));
+        assert!(!batch.classes_of(1..2).holds(Class::CommandStatus));
+    }
+
+    #[test]
+    fn only_known_statuses_and_correlated_frames_say_something_about_a_command() {
+        let about = |class, status| batch(&[frame(class, Some(("c", status)))]).reports.len();
+        assert_eq!(about(Class::CommandResponse, 503), 1);
+        assert_eq!(about(Class::CommandStatus, 200), 1);
+        assert_eq!(about(Class::CommandStatus, 299), 0);
+        assert_eq!(about(Class::Event, 200), 0);
+        assert!(batch(&[frame(Class::CommandResponse, None)]).reports.is_empty());
+    }
+}

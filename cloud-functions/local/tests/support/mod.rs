@@ -1,5 +1,6 @@
 //! A host of its own for each test, asked by curl over TLS; and an edge node that signs and ships.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test's own tools fail the test")]
 
 use fulcrum_contract::enrolment::{AUDIENCE, EdgeClaims, EdgeCreated};
 use fulcrum_contract::sync::{BATCH_CONTENT_TYPE, BatchHeader, encode_batch, push_frame};

@@ -1,5 +1,6 @@
 //! The rules over a redb store of their own, with an operator's and an edge node's usual moves.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test's own tools fail the test")]
 
 use bytes::Bytes;
 use fulcrum_contract::registry::{Device, Tenant};
