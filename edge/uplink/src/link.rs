@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use zstd::bulk::Compressor;
 
-/// Answers of 5xx in a row after which the link counts as down.
+/// Answers in a row that the cloud cannot answer, after which the link counts as down.
 const BUSY_ANSWERS_MAX: u32 = 2;
 /// Longest part of a refusal's text that is kept, in characters.
 const REFUSAL_CHARS_MAX: usize = 200;
@@ -38,11 +38,13 @@ pub(crate) struct Fault {
     pub retry_after: Option<Duration>,
     /// The request took longer than it may: maybe it is too large for this link.
     pub timed_out: bool,
+    /// Something answered, so the way there is not what fails.
+    pub is_answer: bool,
 }
 
 impl Fault {
     pub fn new(text: impl Into<String>) -> Fault {
-        Fault { text: text.into(), retry_after: None, timed_out: false }
+        Fault { text: text.into(), retry_after: None, timed_out: false, is_answer: false }
     }
 }
 
@@ -56,6 +58,7 @@ pub(crate) struct Link {
     credit: Credit,
     state: watch::Sender<LinkState>,
     busy_answers: Cell<u32>,
+    last_success: Cell<Option<Instant>>,
     batch_bytes: Cell<usize>,
     compressor: RefCell<Compressor<'static>>,
 }
@@ -79,6 +82,7 @@ impl Link {
             credit,
             state: watch::Sender::new(LinkState::Connecting),
             busy_answers: Cell::new(0),
+            last_success: Cell::new(None),
             batch_bytes: Cell::new(config.batch_bytes_max),
             compressor: RefCell::new(compressor),
             status,
@@ -113,32 +117,38 @@ impl Link {
 
     /// Sends one request, once; with a wrong clock or an outdated token, twice.
     pub async fn call(&self, call: &Call) -> Result<Answer, Fault> {
+        let answered = self.ask(call).await;
+        if matches!(&answered, Err(fault) if fault.is_answer) {
+            self.busy_answers.set(self.busy_answers.get().saturating_add(1));
+            if self.busy_answers.get() >= BUSY_ANSWERS_MAX {
+                self.failed("the cloud cannot answer");
+            }
+        }
+        answered
+    }
+
+    async fn ask(&self, call: &Call) -> Result<Answer, Fault> {
         let mut answer = self.attempt(call).await?;
         if answer.status == StatusCode::UNAUTHORIZED && self.tokens.refused(answer.date) {
             answer = self.attempt(call).await?;
         }
-        let text =
-            || format!("the cloud answered {}: {}", answer.status, refusal_text(&answer.body));
-        let busy = match answer.status {
-            status if status.is_server_error() => true,
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => false,
-            StatusCode::UNAUTHORIZED => {
-                self.failed(&text());
-                return Err(Fault::new(text()));
-            }
-            _ => {
-                self.succeeded();
-                return Ok(answer);
-            }
-        };
-        if busy {
-            self.busy_answers.set(self.busy_answers.get().saturating_add(1));
-            if self.busy_answers.get() >= BUSY_ANSWERS_MAX {
-                self.failed(&text());
-            }
+        let is_fault = answer.status.is_server_error()
+            || matches!(
+                answer.status,
+                StatusCode::UNAUTHORIZED
+                    | StatusCode::TOO_MANY_REQUESTS
+                    | StatusCode::REQUEST_TIMEOUT
+            );
+        if !is_fault {
+            self.succeeded();
+            return Ok(answer);
         }
-        self.status.set_error(&text());
-        Err(Fault { retry_after: answer.retry_after, ..Fault::new(text()) })
+        let text = format!("the cloud answered {}: {}", answer.status, refusal_text(&answer.body));
+        if answer.status == StatusCode::UNAUTHORIZED {
+            self.failed(&text);
+        }
+        self.status.set_error(&text);
+        Err(Fault { retry_after: answer.retry_after, is_answer: true, ..Fault::new(text) })
     }
 
     async fn attempt(&self, call: &Call) -> Result<Answer, Fault> {
@@ -183,8 +193,14 @@ impl Link {
         self.failed("a live batch was not answered in time");
     }
 
+    /// Whether any request that was answered was answered after `moment`.
+    pub fn succeeded_since(&self, moment: Instant) -> bool {
+        self.last_success.get().is_some_and(|last| last > moment)
+    }
+
     fn succeeded(&self) {
         self.busy_answers.set(0);
+        self.last_success.set(Some(Instant::now()));
         self.status.succeeded();
         self.change_state(LinkState::Up, "");
     }
@@ -237,10 +253,11 @@ impl Link {
         Ok(encode_batch(header, &packed).into())
     }
 
-    /// Sends a batch and notes how long its answer took.
+    /// Sends a batch and notes how long its answer took. That the cloud cannot take it now says nothing of the link: it
+    /// may be so for this one stream, which must not stop others.
     pub async fn post_batch(&self, body: Bytes) -> Result<Answer, Fault> {
         let started = Instant::now();
-        let answer = self.call(&self.post(self.path("batches"), BATCH_CONTENT_TYPE, body)).await?;
+        let answer = self.ask(&self.post(self.path("batches"), BATCH_CONTENT_TYPE, body)).await?;
         if answer.status.is_success() {
             self.grow_batches(started.elapsed());
         }

@@ -29,6 +29,8 @@ const RESEND: Backoff = Backoff { min: Duration::from_millis(20), max: Duration:
 const CLOSED: Backoff = Backoff { min: Duration::from_millis(200), max: Duration::from_secs(5) };
 /// How long a tenant the cloud refuses is answered without asking.
 const REFUSED_FOR: Duration = Duration::from_secs(10);
+/// How long a tenant's records are answered without asking after a batch that was not answered in time.
+const BUSY_FOR: Duration = Duration::from_millis(500);
 /// Records taken from the queue before other tasks get their turn.
 const TURN_RECORDS_MAX: usize = 1_024;
 
@@ -78,7 +80,10 @@ struct Lane {
 /// What became of a batch.
 enum Fate {
     Answered(Answer),
-    Unknown,
+    Unknown {
+        /// The link works for others.
+        others_get_through: bool,
+    },
     /// It could not be made into a request.
     Unsendable,
 }
@@ -128,7 +133,7 @@ impl Lane {
         let bytes = record.frame.len();
         let full = stream.waiting_bytes() + bytes > config.live_tenant_bytes_max
             || self.waiting_bytes + bytes > config.live_queue_bytes;
-        if full || stream.refused_until.is_some_and(|until| now < until) {
+        if full || stream.closed_until.is_some_and(|until| now < until) {
             return self.answer(vec![record], false);
         }
         self.waiting_bytes += bytes;
@@ -181,12 +186,16 @@ impl Lane {
                 let records = stream.refused();
                 return self.answer(records, false);
             }
-            Fate::Unknown => {
+            Fate::Unknown { others_get_through } => {
                 self.batch_bytes = (self.batch_bytes / 2).max(BATCH_BYTES_MIN);
                 let records = stream.in_doubt();
-                self.answer(records, false);
+                if others_get_through {
+                    stream.closed_until = Some(Instant::now() + BUSY_FOR);
+                } else {
+                    self.close_for_a_while();
+                }
                 self.bound_doubt(&tenant);
-                return self.close_for_a_while();
+                return self.answer(records, false);
             }
         };
         let mark = serde_json::from_slice(&answer.body)
@@ -222,7 +231,7 @@ impl Lane {
                     matches!(status, StatusCode::FORBIDDEN | StatusCode::NOT_FOUND)
                         && refusal(&answer.body).is_some();
                 if tenant_refused {
-                    stream.refused_until = Some(Instant::now() + REFUSED_FOR);
+                    stream.closed_until = Some(Instant::now() + REFUSED_FOR);
                 }
                 let records = stream.refused();
                 let reason = refusal_text(&answer.body);
@@ -285,25 +294,27 @@ async fn ship(link: &Link, batch: LiveBatch) -> Fate {
         Ok(body) if body.len() <= fulcrum_contract::sync::BATCH_BODY_BYTES_MAX => body,
         _ => return Fate::Unsendable,
     };
-    let mut attempts = Attempts::new(RESEND);
+    let (mut attempts, started) = (Attempts::new(RESEND), std::time::Instant::now());
+    let mut was_answered = false;
     loop {
-        match timeout_at(batch.due, link.post_batch(body.clone())).await {
-            Ok(Ok(answer)) => {
+        let Ok(sent) = timeout_at(batch.due, link.post_batch(body.clone())).await else { break };
+        let fault = match sent {
+            Ok(answer) => {
                 if answer.status.is_success() {
                     link.status.bytes_raw.add(batch.frames.len() as u64);
                     link.status.bytes_packed.add(body.len() as u64);
                 }
                 return Fate::Answered(answer);
             }
-            Ok(Err(fault)) => {
-                let again = Instant::now() + attempts.pause(fault.retry_after);
-                if again >= batch.due {
-                    return Fate::Unknown;
-                }
-                link.status.retries.add(1);
-                sleep_until(again).await;
-            }
-            Err(_) => return Fate::Unknown,
+            Err(fault) => fault,
+        };
+        was_answered = fault.is_answer;
+        let again = Instant::now() + attempts.pause(fault.retry_after);
+        if again >= batch.due {
+            break;
         }
+        link.status.retries.add(1);
+        sleep_until(again).await;
     }
+    Fate::Unknown { others_get_through: was_answered || link.succeeded_since(started) }
 }

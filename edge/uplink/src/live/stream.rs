@@ -39,8 +39,8 @@ pub(crate) struct LiveStream {
     in_doubt_since: Option<Instant>,
     /// Most records of the next batch; lowered to find the one that the cloud refuses.
     records_max: usize,
-    /// The cloud refuses this tenant; do not ask before.
-    pub refused_until: Option<Instant>,
+    /// The cloud refuses this tenant or cannot take its records; do not ask before.
+    pub closed_until: Option<Instant>,
 }
 
 /// A batch to be sent.
@@ -62,7 +62,7 @@ impl LiveStream {
             is_sending: false,
             in_doubt_since: None,
             records_max: usize::MAX,
-            refused_until: None,
+            closed_until: None,
         }
     }
 

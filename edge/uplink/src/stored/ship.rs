@@ -10,7 +10,7 @@ use fulcrum_contract::sync::BatchAnswer;
 use http::StatusCode;
 use std::cell::Cell;
 use std::rc::Rc;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 /// Requests in a row that were not answered in time after which a batch is taken to be too large for the link.
 const TIMEOUTS_MAX: u32 = 2;
@@ -38,12 +38,26 @@ pub(crate) enum Decision {
     TooSlow,
 }
 
-/// Sends until there is a decision; counts failed attempts in `failures`.
+/// Failed attempts of one batch, and who wants to know of each.
+#[derive(Clone)]
+pub(crate) struct Failures {
+    pub count: Rc<Cell<u32>>,
+    pub news: Rc<Notify>,
+}
+
+impl Failures {
+    fn add(&self) {
+        self.count.set(self.count.get().saturating_add(1));
+        self.news.notify_one();
+    }
+}
+
+/// Sends until there is a decision.
 pub(crate) async fn ship(
     link: Rc<Link>,
     permits: Rc<Semaphore>,
     shipment: Rc<Shipment>,
-    failures: Rc<Cell<u32>>,
+    failures: Failures,
 ) -> Decision {
     let mut attempts = Attempts::new(link.config.backoff);
     let mut timeouts = 0;
@@ -63,7 +77,7 @@ pub(crate) async fn ship(
             Err(fault) => fault,
         };
         link.status.set_error(&fault.text);
-        failures.set(failures.get().saturating_add(1));
+        failures.add();
         timeouts = if fault.timed_out { timeouts + 1 } else { 0 };
         let can_shrink = shipment.last > shipment.first && shipment.bytes_raw > BATCH_BYTES_MIN;
         if timeouts >= TIMEOUTS_MAX && can_shrink {
