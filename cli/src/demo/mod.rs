@@ -52,7 +52,7 @@ pub struct DemoArguments {
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Readings per second and device.
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=200))]
+    #[arg(long, default_value_t = 25, value_parser = clap::value_parser!(u32).range(1..=200))]
     rate: u32,
     /// Keep data, configuration and logs.
     #[arg(long)]
@@ -123,11 +123,9 @@ pub async fn run(options: DemoArguments, output: &Output) -> Result<(), Failure>
         }
     }
     if failed.is_empty() {
-        output.remark(if many {
-            format!("{} of {} proofs hold", options.runs, options.runs)
-        } else {
-            String::new()
-        });
+        if many {
+            output.remark(format!("all {} proofs hold", options.runs));
+        }
         return Ok(());
     }
     Err(Failure::Demo(format!(
