@@ -27,6 +27,9 @@ pub fn check(root: &Path) -> Result<(), Failure> {
             }
         }
     }
+    if !files.iter().any(|file| file == Path::new("README.md")) {
+        faults.push("README.md is missing".to_owned());
+    }
     println!("    {} Markdown files", files.len());
     if faults.is_empty() { Ok(()) } else { Err(Failure::Documents(faults)) }
 }
