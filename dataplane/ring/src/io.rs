@@ -118,6 +118,12 @@ impl Io<'_> {
         self.state.timers.cancel(timer.0);
     }
 
+    /// Asks that the coming wait, and it alone, ends after `duration` at the latest. Finer than a timer, which counts milliseconds.
+    pub fn wake_within(&mut self, duration: Duration) {
+        let shortest = self.state.wake_within.map_or(duration, |before| before.min(duration));
+        self.state.wake_within = Some(shortest);
+    }
+
     /// Asks for another turn without waiting: work was left over.
     pub fn turn_again(&mut self) {
         self.state.again = true;

@@ -320,6 +320,7 @@ impl Ring {
     }
 
     fn choose_wait<H: Handler>(&mut self, handler: &H) -> Wait {
+        let wake_within = self.state.wake_within.take();
         if self.state.is_restless() || self.state.queue.has_completions() {
             return Wait::No;
         }
@@ -335,11 +336,15 @@ impl Ring {
             let since = state.origin.elapsed().as_nanos() as u64;
             Duration::from_nanos(at.saturating_sub(since))
         });
+        let timeout = timeout.into_iter().chain(wake_within).min();
         let sends = std::mem::take(&mut state.sends_submitted);
         let possible = (state.connections.len() + 1) as u32;
         let mut plan = state.adaptive.plan(sends, possible);
         if state.course != Course::Running {
             plan = crate::adaptive::Plan::AT_ONCE;
+        }
+        if let Some(limit) = wake_within {
+            plan.min_wait_us = plan.min_wait_us.min(limit.as_micros() as u32);
         }
         state.stats.adaptive_waits += u64::from(plan.want > 1);
         state.wanted = plan.want;

@@ -63,6 +63,8 @@ pub(crate) struct State {
     pub(crate) course: Course,
     /// The handler asked for another turn without waiting.
     pub(crate) again: bool,
+    /// The coming wait ends after this long at the latest.
+    pub(crate) wake_within: Option<Duration>,
     /// Sends submitted since the last enter.
     pub(crate) sends_submitted: u32,
     /// Completions the last enter was to wait for.
@@ -94,6 +96,7 @@ impl State {
             now,
             course: Course::Running,
             again: false,
+            wake_within: None,
             sends_submitted: 0,
             wanted: 0,
             arrivals: 0,

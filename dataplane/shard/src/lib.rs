@@ -30,6 +30,7 @@
 mod commands;
 mod connections;
 mod flow;
+mod gather;
 mod http;
 mod identity;
 mod inbox;

@@ -4,6 +4,7 @@
 //! and which segment file the ring knows under which id.
 
 use crate::connections::Key;
+use crate::gather::Gather;
 use crate::metrics::ShardMetrics;
 use crate::ports::Segments;
 use fulcrum_frame::Frame;
@@ -51,6 +52,7 @@ pub(crate) struct Stored {
     files: HashMap<u64, FileId>,
     closing: Vec<u64>,
     writing: Option<Writing>,
+    gather: Gather,
     /// Page-aligned memory the kernel reads a batch from; away while a write is out.
     aligned: Option<WriteBuffer>,
     waiting: VecDeque<(Ticket, Waiter)>,
@@ -63,6 +65,7 @@ pub(crate) struct Stored {
 /// The write that is out.
 struct Writing {
     segment: u64,
+    records: u64,
     batch: Vec<u8>,
     begun: Instant,
 }
@@ -81,6 +84,7 @@ impl Stored {
             files: HashMap::new(),
             closing: Vec::new(),
             writing: None,
+            gather: Gather::default(),
             aligned: None,
             waiting: VecDeque::new(),
             through: None,
@@ -146,7 +150,9 @@ impl Stored {
         metrics: &ShardMetrics,
     ) {
         let Some(writing) = self.writing.take() else { return };
-        metrics.journal_commit_us.set(writing.begun.elapsed().as_micros() as u64);
+        let took = io.now().saturating_duration_since(writing.begun);
+        metrics.journal_commit_us.set(took.as_micros() as u64);
+        self.gather.committed(io.now(), took, writing.records, self.partition.pending_records());
         let result = result.map(|done| {
             metrics.journal_bytes.add(done.bytes as u64);
             self.aligned = Some(done.buffer);
@@ -185,6 +191,13 @@ impl Stored {
     }
 
     fn begin_write(&mut self, io: &mut Io<'_>) {
+        let pending = self.partition.pending_records();
+        if self.partition.pending_bytes() == 0 || self.writing.is_some() {
+            return;
+        }
+        if let Some(moment) = self.gather.wait(io.now(), pending) {
+            return io.wake_within(moment);
+        }
         let Some(write) = self.partition.poll_write() else { return };
         let Some(file) = self.files.get(&write.segment).copied() else {
             self.partition.fail(format!("segment {} has no open file", write.segment));
@@ -195,8 +208,9 @@ impl Stored {
         aligned.clear();
         aligned.extend_from_slice(&write.buffer);
         io.write_durable(file, write.offset, aligned, WRITE_TOKEN);
-        let begun = Instant::now();
-        self.writing = Some(Writing { segment: write.segment, batch: write.buffer, begun });
+        let records = pending - self.partition.pending_records();
+        let (segment, batch, begun) = (write.segment, write.buffer, io.now());
+        self.writing = Some(Writing { segment, records, batch, begun });
     }
 
     fn retry_preparation(&mut self, now: Instant) {
