@@ -229,8 +229,16 @@ key_file = "{data}/edge-key.pem"
 def shared_site():
     """The site all tests use."""
     site = Site()
-    atexit.register(site.stop)
+    atexit.register(_stop_in_order, site)
     return site
+
+
+def _stop_in_order(site):
+    """A node or cloud that crashed, or does not end when told to, fails the run even if every test passed."""
+    codes = site.stop()
+    if any(code != 0 for code in codes):
+        print(f"the node and the cloud ended with {codes}, not with 0", flush=True)
+        os._exit(1)
 
 
 class SiteTest(unittest.TestCase):

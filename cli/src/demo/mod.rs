@@ -210,7 +210,8 @@ fn full(report: &RunReport) -> String {
          \x20 {}  content: {} events differ from what the device measured\n\
          \x20 {}  sequences: {} records in {} partitions, {} missing, {} repeated\n\
          \x20 {}  commands: {} of {} answered by their device\n\
-         telemetry (direct, never stored on the way): {} sent, {} refused, {} read by the application\n\
+         telemetry (direct, never stored on the way): {} sent, {} refused, {} read by the application;\n\
+         \x20 the rest went at QoS 0 while nobody could take it\n\
          {} in {:.1} s",
         mark(faults.lost == 0 && verdict.acknowledged > 0),
         verdict.acknowledged,

@@ -150,7 +150,7 @@ fn live_text(snapshot: &Snapshot) -> String {
 
 fn device_table(snapshot: &Snapshot) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
+    table.load_preset(presets::UTF8_BORDERS_ONLY);
     let header = [
         "device",
         "over",
