@@ -98,7 +98,7 @@ impl Uplink {
         let restarted = Rc::new(Notify::new());
         // Dropped, and thereby ended, when this function returns.
         let mut services = JoinSet::new();
-        services.spawn_local(feed::run(link.clone(), identity, restarted.clone()));
+        services.spawn_local(feed::run(link.clone(), identity.clone(), restarted.clone()));
         services.spawn_local(presence::run(link.clone(), presence, restarted));
         services.spawn_local(learn_marks(link.clone(), told));
 
@@ -106,8 +106,15 @@ impl Uplink {
         let mut lanes = JoinSet::new();
         lanes.spawn_local(live::run(link.clone(), live, stopped.clone()));
         for source in sources {
-            let (permits, marks) = (permits.clone(), marks.clone());
-            lanes.spawn_local(stored::run(link.clone(), source, permits, marks, stopped.clone()));
+            let lane = stored::run(
+                link.clone(),
+                source,
+                identity.clone(),
+                permits.clone(),
+                marks.clone(),
+                stopped.clone(),
+            );
+            lanes.spawn_local(lane);
         }
         tokio::select! {
             () = shutdown => {}

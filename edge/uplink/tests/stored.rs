@@ -4,8 +4,10 @@
 
 mod harness;
 
+use fulcrum_contract::TenantId;
+use fulcrum_contract::feed::{Change, Entity};
 use fulcrum_uplink::{DropReason, LinkState};
-use harness::{Cloud, Fault, Journal, eventually, payloads, site_of, start};
+use harness::{Cloud, Fault, Journal, eventually, payloads, site, site_of, start, try_start};
 use std::time::{Duration, Instant};
 
 #[test]
@@ -156,6 +158,45 @@ fn a_refused_tenant_loses_its_records_and_stops_nobody() {
 }
 
 #[test]
+fn a_tenant_that_is_refused_while_the_feed_still_has_it_keeps_its_records() {
+    let cloud = Cloud::start();
+    let (dir, config) = site_of(&cloud);
+    let tenant = |version, document| {
+        let tenant = TenantId::parse("torn").unwrap();
+        Change { version, entity: Entity::Tenant { tenant, document } }
+    };
+    cloud.state().changes.push(tenant(1, Some(Default::default())));
+    cloud.state().refused.insert("torn".into());
+    let mut journal = Journal::open(dir.path());
+    let node = start(dir.path(), config, vec![journal.tail.clone()]);
+    eventually("the tenant is known", || node.status.snapshot().feed_cursor == 1);
+    journal.append("torn", 1..=10);
+    journal.append("acme", 1..=10);
+    eventually("the other arrives", || cloud.payloads("acme", "p0") == payloads(1..=10));
+    eventually("it is asked often enough", || cloud.state().batches.len() > 6);
+    assert_eq!(node.status.dropped(DropReason::TenantRefused), 0);
+    cloud.change(|state| state.refused.clear());
+    eventually("all arrive", || cloud.payloads("torn", "p0") == payloads(1..=10));
+    cloud.change(|state| {
+        state.refused.insert("torn".into());
+        state.changes = vec![tenant(2, None)];
+    });
+    journal.append("torn", 11..=12);
+    eventually("now it loses them", || node.status.dropped(DropReason::TenantRefused) == 2);
+    cloud.change(|state| {
+        state.refused.clear();
+        state.changes = vec![tenant(3, Some(Default::default()))];
+    });
+    eventually("the tenant is back", || node.status.snapshot().feed_cursor == 3);
+    std::thread::sleep(Duration::from_secs(1));
+    journal.append("torn", 13..=13);
+    eventually("the stream goes on", || cloud.payloads("torn", "p0").len() == 13);
+    let lost = b"cloud_gap".to_vec();
+    assert_eq!(cloud.payloads("torn", "p0")[10..], [lost.clone(), lost, b"13".to_vec()]);
+    node.stop();
+}
+
+#[test]
 fn an_answer_that_is_not_the_clouds_costs_no_record() {
     let cloud = Cloud::start();
     let (dir, config) = site_of(&cloud);
@@ -292,6 +333,38 @@ fn a_record_larger_than_a_read_and_a_batch_is_shipped() {
     eventually("all arrive", || cloud.payloads("acme", "p0").len() == 3);
     assert_eq!(cloud.payloads("acme", "p0"), [b"1".to_vec(), large, b"3".to_vec()]);
     node.stop();
+}
+
+#[test]
+fn damage_in_the_journal_shows_as_a_gap_and_hides_nothing_else() {
+    let cloud = Cloud::start();
+    let (dir, config) = site_of(&cloud);
+    let mut journal = Journal::open(dir.path());
+    journal.append("acme", 1..=5);
+    journal.append_payload("acme", b"to-be-damaged");
+    journal.append("acme", 7..=9);
+    let (path, _, _) = journal.tail.segment_path(journal.tail.start());
+    let mut bytes = std::fs::read(&path).unwrap();
+    let at = bytes.windows(13).position(|window| window == b"to-be-damaged").unwrap();
+    bytes[at] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let node = start(dir.path(), config, vec![journal.tail.clone()]);
+    eventually("the rest arrives", || cloud.payloads("acme", "p0").len() == 9);
+    let mut expected = payloads(1..=9);
+    expected[5] = b"journal_gap".to_vec();
+    assert_eq!(cloud.payloads("acme", "p0"), expected);
+    assert_eq!(node.status.snapshot().journal_damage, 1);
+    assert_eq!(node.status.dropped(DropReason::JournalGap), 1);
+    node.stop();
+}
+
+#[test]
+fn a_node_without_a_key_is_told_how_to_get_one() {
+    let (dir, config) = site("http://127.0.0.1:9");
+    std::fs::remove_file(&config.key_file).unwrap();
+    let journal = Journal::open(dir.path());
+    let refusal = try_start(dir.path(), config, vec![journal.tail.clone()]).err().unwrap();
+    assert!(refusal.to_string().contains("fulcrum edge enrol"), "{refusal}");
 }
 
 #[test]

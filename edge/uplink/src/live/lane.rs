@@ -316,5 +316,6 @@ async fn ship(link: &Link, batch: LiveBatch) -> Fate {
         link.status.retries.add(1);
         sleep_until(again).await;
     }
-    Fate::Unknown { others_get_through: was_answered || link.succeeded_since(started) }
+    let others_get_through = was_answered || (link.is_up() && link.succeeded_since(started));
+    Fate::Unknown { others_get_through }
 }

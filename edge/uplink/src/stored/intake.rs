@@ -122,12 +122,12 @@ impl Lane {
                     created_ms,
                     is_old,
                 };
-                let status = self.link.status.clone();
+                let (status, identity) = (self.link.status.clone(), self.identity.clone());
                 let Some(entry) = self.entry(tenant) else {
                     self.link.status.count_dropped(DropReason::RecordRefused, 1);
                     return;
                 };
-                if entry.refused_until.is_some_and(|until| Instant::now() < until) {
+                if entry.is_given_up(&identity) {
                     if entry.stream.pass(taken.sequence) {
                         status.count_dropped(DropReason::TenantRefused, 1);
                     }
@@ -165,7 +165,7 @@ impl Lane {
                     attempts: Attempts::new(self.link.config.backoff),
                     paused_until: None,
                     refusals: 0,
-                    refused_until: None,
+                    given_up_until: None,
                     failures: Failures { count: Rc::default(), news: self.failure.clone() },
                     halt_told: false,
                 };

@@ -10,8 +10,9 @@
 //!   large batches.
 //! - Memory is bounded by a window. A stream that cannot be shipped while others can is *parked*: what it holds is
 //!   forgotten, its place in the journal is kept, and it is read again later. So no tenant stops another.
-//! - A tenant the cloud refuses ([`REFUSALS_MAX`] times in a row) loses its records; they are counted. If the cloud
-//!   takes the tenant again, what is missing is visible there as a gap.
+//! - A tenant the cloud refuses ([`REFUSALS_MAX`] times in a row), and that the change feed has taken away, loses its
+//!   records; they are counted. If it comes back, what is missing is visible as a gap. A tenant that is refused while the
+//!   feed still has it keeps its records: one of the two is behind.
 //!
 //! Deliberately absent: reading ahead on disk, and a copy of anything: the journal is the only queue.
 
@@ -28,7 +29,9 @@ use crate::backoff::Attempts;
 use crate::doorbell::Doorbell;
 use crate::link::Link;
 use crate::status::PartitionStatus;
+use fulcrum_contract::TenantId;
 use fulcrum_contract::sync::Marks;
+use fulcrum_identity::Identity;
 use fulcrum_journal::{Position, Tail};
 use reader::SegmentReader;
 use ship::{Decision, Failures, Shipment};
@@ -43,8 +46,8 @@ use tokio::time::{Instant, sleep_until};
 
 /// Refusals of a tenant in a row after which its records are given up.
 const REFUSALS_MAX: u32 = 3;
-/// How long a refused tenant's records are given up without asking again.
-const REFUSED_FOR: Duration = Duration::from_secs(60);
+/// How often the registry is asked whether a tenant that was given up is back.
+const GIVEN_UP_FOR: Duration = Duration::from_secs(1);
 /// Failed attempts after which a stream may be parked in favour of others.
 const STRUGGLING: u32 = 2;
 
@@ -72,6 +75,7 @@ impl Source {
 pub(crate) async fn run(
     link: Rc<Link>,
     source: Source,
+    identity: Identity,
     permits: Rc<Semaphore>,
     marks: MarksReceiver,
     stop: watch::Receiver<bool>,
@@ -93,6 +97,7 @@ pub(crate) async fn run(
         link,
         tail,
         slot,
+        identity,
         permits,
     };
     lane.run(bell, marks, stop).await;
@@ -104,6 +109,7 @@ struct Lane {
     name: String,
     /// Index of this partition in the status.
     slot: usize,
+    identity: Identity,
     permits: Rc<Semaphore>,
     reader: SegmentReader,
     /// Where the next read begins.
@@ -129,7 +135,8 @@ struct Entry {
     attempts: Attempts,
     paused_until: Option<Instant>,
     refusals: u32,
-    refused_until: Option<Instant>,
+    /// Its tenant has gone: records are counted and dropped. The registry is asked again then.
+    given_up_until: Option<Instant>,
     failures: Failures,
     halt_told: bool,
 }
@@ -137,6 +144,21 @@ struct Entry {
 impl Entry {
     fn is_paused(&self) -> bool {
         self.paused_until.is_some()
+    }
+
+    /// Whether the tenant has gone and is not back.
+    fn is_given_up(&mut self, identity: &Identity) -> bool {
+        let Some(until) = self.given_up_until else { return false };
+        let now = Instant::now();
+        if now < until {
+            return true;
+        }
+        let is_back = is_served(identity, &self.stream.tenant);
+        self.given_up_until = (!is_back).then(|| now + GIVEN_UP_FOR);
+        if is_back {
+            self.refusals = 0;
+        }
+        !is_back
     }
 
     fn is_struggling(&self) -> bool {
@@ -259,4 +281,10 @@ impl Lane {
         held_records.set(self.busy_entries().map(|entry| entry.stream.records()).sum());
         held_bytes.set(self.held_bytes() as u64);
     }
+}
+
+/// Whether this node serves the tenant as far as the change feed has told. A read of one row; commits do not hold it up.
+fn is_served(identity: &Identity, tenant: &TenantId) -> bool {
+    // A store that cannot be read must not cost a record.
+    identity.tenant(tenant).map_or(true, |document| document.is_some())
 }

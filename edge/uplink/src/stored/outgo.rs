@@ -2,7 +2,7 @@
 
 use super::ship::{Decision, Shipment, ship};
 use super::stream::Next;
-use super::{Lane, REFUSALS_MAX, REFUSED_FOR};
+use super::{GIVEN_UP_FOR, Lane, REFUSALS_MAX, is_served};
 use crate::status::DropReason;
 use fulcrum_contract::TenantId;
 use fulcrum_contract::sync::{BATCH_BODY_BYTES_MAX, BATCH_UNPACKED_BYTES_MAX, BatchHeader, Marks};
@@ -123,17 +123,16 @@ impl Lane {
             }
             Decision::TenantRefused(text) => {
                 entry.refusals = entry.refusals.saturating_add(1);
-                if entry.refusals < REFUSALS_MAX {
+                status.set_error(&format!("records of tenant {tenant} are refused: {text}"));
+                if entry.refusals < REFUSALS_MAX || is_served(&self.identity, &entry.stream.tenant)
+                {
                     entry.stream.send_again();
                     Next::Contradiction
                 } else {
                     let records = entry.stream.give_up_all();
                     status.count_dropped(DropReason::TenantRefused, records);
-                    if entry.refusals == REFUSALS_MAX {
-                        tracing::error!(%tenant, records, text, "the cloud does not serve this tenant; its records are dropped");
-                    }
-                    status.set_error(&format!("records of tenant {tenant} are dropped: {text}"));
-                    entry.refused_until = Some(Instant::now() + REFUSED_FOR);
+                    tracing::error!(%tenant, records, text, "the cloud does not serve this tenant any more; its records are dropped");
+                    entry.given_up_until = Some(Instant::now() + GIVEN_UP_FOR);
                     Next::GoOn
                 }
             }

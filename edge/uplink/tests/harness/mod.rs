@@ -13,8 +13,8 @@ use fulcrum_identity::{Applied, Identity};
 use fulcrum_journal::blocking::Driver;
 use fulcrum_journal::{JournalConfig, Partition, Tail};
 use fulcrum_uplink::{
-    Backoff, Key, LinkState, LinkStatus, LiveSender, PresenceSender, UplinkConfig, UplinkEvents,
-    UplinkHandle, UplinkParts, live_channel, presence_channel, spawn,
+    Backoff, Key, LinkState, LinkStatus, LiveSender, PresenceSender, UplinkConfig, UplinkError,
+    UplinkEvents, UplinkHandle, UplinkParts, live_channel, presence_channel, spawn,
 };
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -147,6 +147,10 @@ pub fn site_of(cloud: &Cloud) -> (TempDir, UplinkConfig) {
 }
 
 pub fn start(dir: &Path, config: UplinkConfig, tails: Vec<Tail>) -> Node {
+    try_start(dir, config, tails).unwrap()
+}
+
+pub fn try_start(dir: &Path, config: UplinkConfig, tails: Vec<Tail>) -> Result<Node, UplinkError> {
     let identity = Identity::open(&dir.join("identity.redb")).unwrap();
     let (live, receiver) = live_channel(config.live_queue_records, config.live_queue_bytes);
     let (presence, presence_receiver) = presence_channel(64);
@@ -159,6 +163,6 @@ pub fn start(dir: &Path, config: UplinkConfig, tails: Vec<Tail>) -> Node {
         presence: presence_receiver,
         status: status.clone(),
     };
-    let handle = spawn(config, parts, || async {}).unwrap();
-    Node { live, presence, status, told, identity, handle }
+    let handle = spawn(config, parts, || async {})?;
+    Ok(Node { live, presence, status, told, identity, handle })
 }
