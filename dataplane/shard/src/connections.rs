@@ -1,9 +1,10 @@
 //! The connections of a shard and the keys that name them.
 
 use crate::http;
+use crate::limits::{ANSWERS_BYTES_MAX, SUBSCRIBER_OUTPUT_BYTES_MAX};
 use crate::mqtt;
 use fulcrum_ring::{ConnectionId, Io, TimerId};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Names a connection for as long as it lives, and nobody after: index in the low half, a serial number in the high.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -31,7 +32,13 @@ pub(crate) enum Hold {
     Journal,
     /// As many HTTP answers are outstanding as may be.
     Pipeline,
-    /// It is being closed.
+    /// The peer has not read what it was answered.
+    Output,
+    /// Too much waits for other shards.
+    Lanes,
+    /// What it waited for is there: it goes on at the end of the turn.
+    Over,
+    /// It is being closed, or will be when the last answer is out.
     Closing,
 }
 
@@ -56,19 +63,40 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// When the peer will have been silent for too long; `None` if it may be silent for ever.
-    fn deadline(&self) -> Option<Instant> {
+    fn deadline(&self, connect_timeout: Duration) -> Option<Instant> {
         match &self.protocol {
-            Protocol::Mqtt(session) => session.deadline(self.last_input),
-            Protocol::Http(session) => Some(session.deadline(self.last_input)),
+            Protocol::Mqtt(session) => session.deadline(self.last_input, connect_timeout),
+            Protocol::Http(session) => Some(session.deadline(self.last_input, connect_timeout)),
         }
     }
 
+    /// Unread answers above which the peer is not read from.
+    pub(crate) fn answers_bytes_max(&self) -> usize {
+        match &self.protocol {
+            // Messages it subscribed to are bounded where they are handed over, and are no answers.
+            Protocol::Mqtt(session) if !session.filters.is_empty() => {
+                SUBSCRIBER_OUTPUT_BYTES_MAX + ANSWERS_BYTES_MAX
+            }
+            _ => ANSWERS_BYTES_MAX,
+        }
+    }
+
+    /// Whether it is this node and not the peer that keeps the connection silent.
+    pub(crate) fn is_kept_waiting(&self) -> bool {
+        matches!(self.hold, Hold::Journal | Hold::Pipeline | Hold::Lanes | Hold::Over)
+    }
+
     /// Sets the timer for the present deadline; false when that is over.
-    pub(crate) fn watch_silence(&mut self, io: &mut Io<'_>, now: Instant) -> bool {
+    pub(crate) fn watch_silence(
+        &mut self,
+        io: &mut Io<'_>,
+        now: Instant,
+        connect_timeout: Duration,
+    ) -> bool {
         if let Some(timer) = self.watch.take() {
             io.cancel_timer(timer);
         }
-        match self.deadline() {
+        match self.deadline(connect_timeout) {
             Some(deadline) if deadline <= now => return false,
             Some(deadline) => self.watch = Some(io.set_timer(deadline - now, self.key.0)),
             None => {}
@@ -124,6 +152,12 @@ impl Connections {
     pub(crate) fn forget(&mut self, connection: Box<Connection>) {
         self.open -= 1;
         drop(connection);
+    }
+
+    /// The key of the connection the ring names.
+    pub(crate) fn key_of(&self, id: ConnectionId) -> Option<Key> {
+        let entry = self.entries.get(id.index())?.as_deref()?;
+        (entry.id == id).then_some(entry.key)
     }
 
     pub(crate) fn by_key(&mut self, key: Key) -> Option<&mut Connection> {

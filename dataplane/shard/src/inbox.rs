@@ -1,8 +1,7 @@
 //! What other shards and threads have sent, handled once a turn.
 
-use crate::connections::{Hold, Key, Protocol};
+use crate::connections::{Connection, Hold, Key, Protocol};
 use crate::identity::{Adapter, Role};
-use crate::limits::AUTHORISED_DEVICES_MAX;
 use crate::message::{Message, PeerMessage};
 use crate::ports::Ticket;
 use crate::shard::Shard;
@@ -74,7 +73,7 @@ impl Shard {
                 self.take_authentication(io, ticket, result)
             }
             Message::Authorised { ticket, device, result } => {
-                self.take_authorisation(ticket, device, result);
+                self.take_authorisation(io, ticket, device, result);
             }
             Message::Commands { tenant, device, commands } => {
                 let next = self.plane.commands.loaded(&tenant, &device, commands);
@@ -93,7 +92,7 @@ impl Shard {
             }
             Message::SegmentPrepared { number, result } => {
                 self.plane.stored.segment_prepared(number, result);
-                self.plane.resuming.append(&mut self.plane.parked);
+                self.plane.release_parked();
             }
             Message::IdentityChanged { recheck } => {
                 self.plane.identity_version += 1;
@@ -151,17 +150,12 @@ impl Shard {
                 true
             }
         };
-        connection.watch_silence(io, self.plane.now);
-        self.plane.connections.put(connection);
-        if goes_on {
-            self.plane.resuming.push(key);
-        } else {
-            self.plane.ending.push(key);
-        }
+        self.answered_by_registry(io, connection, goes_on);
     }
 
     fn take_authorisation(
         &mut self,
+        io: &mut Io<'_>,
         ticket: Ticket,
         device: String,
         result: Result<(), crate::Refusal>,
@@ -172,27 +166,27 @@ impl Shard {
             return self.plane.connections.put(connection);
         }
         let goes_on = match &mut connection.protocol {
-            Protocol::Mqtt(session) => match result {
-                Ok(()) => {
-                    if session.authorised.len() >= AUTHORISED_DEVICES_MAX {
-                        session.authorised.clear();
-                    }
-                    session.authorised.insert(device, self.plane.identity_version);
-                    true
-                }
-                Err(refusal) => {
-                    self.plane.count_refusal(refusal);
-                    false
-                }
-            },
+            Protocol::Mqtt(session) => session.authorised(&self.plane, device, result),
             Protocol::Http(session) => {
                 session.authorised(&self.plane, device, result);
                 true
             }
         };
+        self.answered_by_registry(io, connection, goes_on);
+    }
+    /// The peer's time counts again from here.
+    fn answered_by_registry(
+        &mut self,
+        io: &mut Io<'_>,
+        mut connection: Box<Connection>,
+        goes_on: bool,
+    ) {
+        let key = connection.key;
+        connection.last_input = self.plane.now;
+        connection.watch_silence(io, self.plane.now, self.plane.settings.connect_timeout);
         self.plane.connections.put(connection);
         if goes_on {
-            self.plane.resuming.push(key);
+            self.plane.release(key, Hold::Registry);
         } else {
             self.plane.ending.push(key);
         }

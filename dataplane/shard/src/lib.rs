@@ -29,11 +29,13 @@
 
 mod commands;
 mod connections;
+mod drain;
 mod flow;
 mod gather;
 mod http;
 mod identity;
 mod inbox;
+mod input;
 pub mod limits;
 mod message;
 mod metrics;

@@ -9,6 +9,13 @@ pub const MESSAGE_BYTES_MAX: usize = 256 * 1024;
 /// Unsent bytes of one subscriber above which it has no credit: messages for it are refused, not queued.
 pub const SUBSCRIBER_BACKLOG_BYTES_MAX: usize = 1024 * 1024;
 
+/// Most unsent bytes of messages one subscriber can have: the last one is taken while there is credit.
+pub const SUBSCRIBER_OUTPUT_BYTES_MAX: usize =
+    SUBSCRIBER_BACKLOG_BYTES_MAX + SUBSCRIBER_BACKLOG_BYTES_MAX / 4;
+
+/// Answers a peer may leave unread; above it nothing more is read from the peer.
+pub const ANSWERS_BYTES_MAX: usize = 256 * 1024;
+
 /// Messages sent to one subscriber at QoS 1 and not acknowledged; above it the subscriber has no credit.
 pub const UNACKNOWLEDGED_MAX: usize = 1024;
 
@@ -24,10 +31,10 @@ pub const AUTHORISED_DEVICES_MAX: usize = 256;
 /// Time for a consumer to answer a QoS 1 telemetry message (Hono's `sendMessageTimeout`).
 pub const OUTCOME_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Time for a client to send its CONNECT or its first request, and for the registry to answer.
+/// Time for a client to send its CONNECT, and for the registry to answer.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Time an HTTP connection may be idle (Hono's server idle time-out).
+/// Time an HTTP connection may be idle (Hono's server idle time-out), and time for a request to arrive whole.
 pub const HTTP_IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 
 /// Messages from the node's threads waiting for a shard.
@@ -39,8 +46,8 @@ pub const LANE_BATCHES: usize = 256;
 /// Bytes from one shard waiting for another; above it the target has no credit.
 pub const LANE_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// Control messages to another shard that may wait for room in its lane. Subscriptions and commands make them, a
-/// connection at most a few at a time; beyond this the connection that makes one more is closed.
+/// Control messages to another shard that may wait for room in its lane. Subscriptions, client ids and commands make
+/// them, one packet at most a few hundred; beyond this no connection is read from until there is room again.
 pub const OUTBOX_CONTROL_MAX: usize = 64 * 1024;
 
 /// Messages from other shards and threads handled in one turn; the rest follow in the next.
@@ -49,5 +56,10 @@ pub const INBOX_PER_TURN: usize = 1024;
 // A message must fit the lane and the subscriber's backlog, or it could never be delivered.
 const _: () = assert!(MESSAGE_BYTES_MAX * 4 <= SUBSCRIBER_BACKLOG_BYTES_MAX);
 const _: () = assert!(MESSAGE_BYTES_MAX * 4 <= LANE_BYTES_MAX);
+// A peer that does not read is held before the ring drops it: messages, answers, and what one more packet can add.
+const _: () = assert!(
+    SUBSCRIBER_OUTPUT_BYTES_MAX + ANSWERS_BYTES_MAX + MESSAGE_BYTES_MAX
+        < fulcrum_ring::limits::SEND_QUEUE_BYTES_MAX
+);
 // Packet identifiers are 16 bits and never zero.
 const _: () = assert!(UNACKNOWLEDGED_MAX < u16::MAX as usize);

@@ -21,12 +21,13 @@ pub(crate) struct Outbox {
     own: ShardIndex,
     peers: Vec<Option<Peer>>,
     batches: Vec<Batch>,
+    congested: bool,
 }
 
 impl Outbox {
     pub(crate) fn new(own: ShardIndex, peers: Vec<Option<Peer>>) -> Outbox {
         let batches = peers.iter().map(|_| Batch::default()).collect();
-        Outbox { own, peers, batches }
+        Outbox { own, peers, batches, congested: false }
     }
 
     /// Number of shards of the node.
@@ -39,6 +40,7 @@ impl Outbox {
         debug_assert!(shard != self.own, "a shard does not write to itself");
         if let Some(batch) = self.batches.get_mut(usize::from(shard.0)) {
             batch.control.push(message);
+            self.congested |= batch.control.len() > OUTBOX_CONTROL_MAX;
         }
     }
 
@@ -51,9 +53,9 @@ impl Outbox {
         }
     }
 
-    /// Whether so many control messages wait that no more subscriptions are taken.
+    /// Whether so many control messages wait that nothing is read that could make more.
     pub(crate) fn is_congested(&self) -> bool {
-        self.batches.iter().any(|batch| batch.control.len() > OUTBOX_CONTROL_MAX)
+        self.congested
     }
 
     /// Gives `frame` to a link on another shard; false when the lane has no room.
@@ -87,6 +89,7 @@ impl Outbox {
                 }
             }
         }
+        self.congested = self.batches.iter().any(|batch| batch.control.len() > OUTBOX_CONTROL_MAX);
         all
     }
 }

@@ -1,6 +1,6 @@
 //! Everything of a shard that a session may touch besides itself.
 
-use crate::connections::{Connections, Key};
+use crate::connections::{Connections, Hold, Key};
 use crate::identity::Refusal;
 use crate::message::PeerMessage;
 use crate::metrics::ShardMetrics;
@@ -11,18 +11,23 @@ use fulcrum_frame::{Class, Frame, FrameBuilder, FrameError, Tag};
 use fulcrum_router::{CommandDesk, Deliveries, DeliveryId, LinkId, Routes, ShardIndex, Target};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Settings of a shard that sessions look at.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Largest MQTT packet or HTTP body, in bytes.
     pub message_bytes_max: usize,
+    /// Time for a client to send its CONNECT, and for the registry to answer.
+    pub connect_timeout: Duration,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings { message_bytes_max: crate::limits::MESSAGE_BYTES_MAX }
+        Settings {
+            message_bytes_max: crate::limits::MESSAGE_BYTES_MAX,
+            connect_timeout: crate::limits::CONNECT_TIMEOUT,
+        }
     }
 }
 
@@ -84,6 +89,8 @@ pub(crate) struct Plane {
     pub identity_version: u64,
     /// Connections that wait for room in the journal's batch.
     pub parked: Vec<Key>,
+    /// Connections that wait for room in a lane.
+    pub congested: Vec<Key>,
     /// Outcomes on their way to producers on this shard.
     pub settled: VecDeque<(Producer, bool)>,
     /// Commands devices on this shard have acknowledged.
@@ -98,6 +105,23 @@ pub(crate) struct Plane {
 }
 
 impl Plane {
+    /// Ends a connection's hold, if it is still held for this: it goes on at the end of the turn, once.
+    pub(crate) fn release(&mut self, key: Key, from: Hold) {
+        if let Some(connection) = self.connections.by_key(key)
+            && connection.hold == from
+        {
+            connection.hold = Hold::Over;
+            self.resuming.push(key);
+        }
+    }
+
+    /// The connections that waited for the journal go on.
+    pub(crate) fn release_parked(&mut self) {
+        for key in std::mem::take(&mut self.parked) {
+            self.release(key, Hold::Journal);
+        }
+    }
+
     /// The link of a connection of this shard.
     pub(crate) fn link(&self, key: Key) -> LinkId {
         LinkId { shard: self.index, key: key.0 }

@@ -1,7 +1,6 @@
 //! The shard: the ring's handler, with everything of one core behind it.
 
-use crate::connections::{Connection, Connections, Hold, Key, Protocol};
-use crate::flow::Step;
+use crate::connections::{Connections, Hold, Key, Protocol};
 use crate::limits::INBOX_PER_TURN;
 use crate::message::Mailbox;
 use crate::metrics::ShardMetrics;
@@ -58,12 +57,10 @@ const DELIVERIES_TIMER: u64 = u64::MAX;
 /// Timer of work that waits for nobody: a full lane, a refused segment.
 const ANOTHER_LOOK_TIMER: u64 = u64::MAX - 1;
 /// Timer of a drain that takes too long.
-const DRAIN_TIMER: u64 = u64::MAX - 2;
+pub(crate) const DRAIN_TIMER: u64 = u64::MAX - 2;
 
 /// How soon work that nobody will ring for is looked at again.
 const ANOTHER_LOOK: Duration = Duration::from_millis(5);
-/// Time for a drain to write out what is pending before the ring stops all the same.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// One core's shard. Give it to [`fulcrum_ring::Ring::run`].
 pub struct Shard {
@@ -73,7 +70,7 @@ pub struct Shard {
     speaks: HashMap<ListenerId, Speaks>,
     delivery_timer: bool,
     another_look_timer: bool,
-    cursor_flushed: bool,
+    pub(crate) cursor_flushed: bool,
 }
 
 impl Shard {
@@ -97,6 +94,7 @@ impl Shard {
             now_ms: unix_ms(),
             identity_version: 0,
             parked: Vec::new(),
+            congested: Vec::new(),
             settled: VecDeque::new(),
             taken_commands: VecDeque::new(),
             ending: Vec::new(),
@@ -114,68 +112,6 @@ impl Shard {
             another_look_timer: false,
             cursor_flushed: false,
         }
-    }
-
-    /// Handles input of a connection that was taken out of the table, and puts it back.
-    fn take_input(&mut self, io: &mut Io<'_>, mut connection: Box<Connection>, bytes: &[u8]) {
-        if connection.hold != Hold::None || !connection.input.is_empty() {
-            connection.input.extend_from_slice(bytes);
-            if connection.hold == Hold::None {
-                let input = std::mem::take(&mut connection.input);
-                let used = self.process(io, &mut connection, &input);
-                keep_rest(&mut connection, input, used);
-            } else {
-                io.pause_receive(connection.id);
-            }
-        } else {
-            let used = self.process(io, &mut connection, bytes);
-            if used < bytes.len() {
-                connection.input.extend_from_slice(&bytes[used..]);
-            }
-        }
-        self.put_back(io, connection);
-        self.after_input(io);
-    }
-
-    /// Takes packets from the front of `bytes` as long as the connection may go on; how many bytes are done.
-    fn process(&mut self, io: &mut Io<'_>, connection: &mut Connection, bytes: &[u8]) -> usize {
-        let mut used = 0;
-        let name = (connection.key, connection.id);
-        while used < bytes.len() && connection.hold == Hold::None {
-            let rest = &bytes[used..];
-            let step = match &mut connection.protocol {
-                Protocol::Mqtt(session) => session.step(&mut self.plane, io, name, rest),
-                Protocol::Http(session) => session.step(&mut self.plane, io, name, rest),
-            };
-            match step {
-                Step::Used(bytes) => used += bytes,
-                Step::UsedThenHold(bytes, hold) => {
-                    used += bytes;
-                    connection.hold = hold;
-                }
-                Step::Again(hold) => connection.hold = hold,
-                Step::NeedMore { at_least } => {
-                    // The codec has checked the size against the limit.
-                    connection.input.reserve(at_least.saturating_sub(rest.len()).min(64 * 1024));
-                    break;
-                }
-                Step::End => {
-                    connection.hold = Hold::Closing;
-                    io.close(connection.id);
-                }
-            }
-        }
-        used
-    }
-
-    fn put_back(&mut self, io: &mut Io<'_>, connection: Box<Connection>) {
-        match connection.hold {
-            Hold::None => {}
-            // What still comes is read and dropped, so that the peer's FIN is seen.
-            Hold::Closing => {}
-            Hold::Registry | Hold::Journal | Hold::Pipeline => io.pause_receive(connection.id),
-        }
-        self.plane.connections.put(connection);
     }
 
     /// What a call has set off elsewhere.
@@ -221,32 +157,20 @@ impl Shard {
         if let Some(output) = io.output(connection.id) {
             fulcrum_mqtt::encode_puback(packet_id, output);
         }
+        let Protocol::Mqtt(session) = &mut connection.protocol else { return };
+        session.answers_due = session.answers_due.saturating_sub(1);
+        if self.plane.draining && session.answers_due == 0 {
+            io.close(connection.id);
+        }
     }
 
     fn answer_http(&mut self, io: &mut Io<'_>, key: Key, request: u64, accepted: bool) {
         let Some(connection) = self.plane.connections.by_key(key) else { return };
         let Protocol::Http(session) = &mut connection.protocol else { return };
         session.answer(io, connection.id, request, accepted);
-        if connection.hold == Hold::Pipeline && session.has_room() {
-            self.plane.resuming.push(key);
+        if session.has_room() {
+            self.plane.release(key, Hold::Pipeline);
         }
-    }
-
-    /// A connection goes on where it was held.
-    pub(crate) fn resume(&mut self, io: &mut Io<'_>, key: Key) {
-        let Some(mut connection) = self.plane.connections.take(key) else { return };
-        if connection.hold == Hold::Closing {
-            return self.plane.connections.put(connection);
-        }
-        connection.hold = Hold::None;
-        let input = std::mem::take(&mut connection.input);
-        let used = self.process(io, &mut connection, &input);
-        keep_rest(&mut connection, input, used);
-        if connection.hold == Hold::None {
-            io.resume_receive(connection.id);
-        }
-        self.put_back(io, connection);
-        self.after_input(io);
     }
 
     /// Tells producers what the journal's last commit, or its failure, means for them.
@@ -278,34 +202,6 @@ impl Shard {
         }
     }
 
-    pub(crate) fn begin_drain(&mut self, io: &mut Io<'_>) {
-        if self.plane.draining {
-            return;
-        }
-        self.plane.draining = true;
-        io.stop_accepting();
-        for key in self.plane.connections.keys(|_| true) {
-            // Producers that wait for a commit get their answer first; the ring's own drain waits for the flush.
-            self.end(io, key);
-        }
-        io.set_timer(DRAIN_TIMEOUT, DRAIN_TIMER);
-    }
-
-    fn finish_drain(&mut self, io: &mut Io<'_>) {
-        if !self.plane.draining || !self.plane.stored.is_idle() || self.plane.connections.len() > 0
-        {
-            return;
-        }
-        if !self.cursor_flushed {
-            self.cursor_flushed = true;
-            self.plane.stored.flush_cursor();
-            self.plane.stored.pump(io, &self.plane.metrics);
-        }
-        if self.plane.stored.is_idle() {
-            io.stop();
-        }
-    }
-
     fn set_timers(&mut self, io: &mut Io<'_>, lanes_empty: bool) {
         let now = self.plane.now;
         if !self.delivery_timer
@@ -321,16 +217,6 @@ impl Shard {
         }
     }
 
-    fn check_silence(&mut self, io: &mut Io<'_>, key: Key) {
-        let now = self.plane.now;
-        let Some(connection) = self.plane.connections.by_key(key) else { return };
-        if !connection.watch_silence(io, now) {
-            connection.hold = Hold::Closing;
-            io.close(connection.id);
-            self.plane.metrics.timeouts.add(1);
-        }
-    }
-
     fn publish_gauges(&mut self) {
         let metrics = &self.plane.metrics;
         metrics.turns.add(1);
@@ -339,16 +225,6 @@ impl Shard {
         metrics.deliveries_waiting.set(self.plane.deliveries.len() as u64);
         metrics.connections_parked.set(self.plane.parked.len() as u64);
     }
-}
-
-/// Keeps what was not taken of a buffered input.
-fn keep_rest(connection: &mut Connection, mut input: Vec<u8>, used: usize) {
-    if used == input.len() {
-        // An idle connection keeps no buffer.
-        return;
-    }
-    input.drain(..used);
-    connection.input = input;
 }
 
 fn unix_ms() -> u64 {
@@ -391,7 +267,11 @@ impl Handler for Shard {
         self.take_input(io, connection, bytes);
     }
 
-    fn drained(&mut self, _io: &mut Io<'_>, _id: ConnectionId) {}
+    fn drained(&mut self, _io: &mut Io<'_>, id: ConnectionId) {
+        if let Some(key) = self.plane.connections.key_of(id) {
+            self.plane.release(key, Hold::Output);
+        }
+    }
 
     fn closed(&mut self, io: &mut Io<'_>, id: ConnectionId, reason: CloseReason) {
         let Some(mut connection) = self.plane.connections.take_by_id(id) else { return };
@@ -433,7 +313,7 @@ impl Handler for Shard {
         debug_assert_eq!(token, WRITE_TOKEN);
         self.plane.stored.written(io, result, &self.plane.metrics);
         self.settle_stored(io);
-        self.plane.resuming.append(&mut self.plane.parked);
+        self.plane.release_parked();
     }
 
     fn woken(&mut self, _io: &mut Io<'_>) {}
@@ -454,6 +334,11 @@ impl Handler for Shard {
         self.plane.stored.pump(io, &self.plane.metrics);
         self.settle_stored(io);
         let lanes_empty = self.plane.outbox.flush(io);
+        if !self.plane.outbox.is_congested() {
+            for key in std::mem::take(&mut self.plane.congested) {
+                self.plane.release(key, Hold::Lanes);
+            }
+        }
         self.set_timers(io, lanes_empty);
         self.finish_drain(io);
         self.publish_gauges();

@@ -58,7 +58,10 @@ impl Shards {
             let handle = shards.handles[usize::from(index)].clone();
             let parts = ShardParts {
                 index,
-                settings: Settings { message_bytes_max: config.limits.message_bytes },
+                settings: Settings {
+                    message_bytes_max: config.limits.message_bytes,
+                    ..Settings::default()
+                },
                 mailbox: mailboxes[usize::from(index)].clone(),
                 peers: Vec::new(),
                 listeners: listeners(config)?,

@@ -4,9 +4,7 @@ use super::routes::{Address, Route, find};
 use crate::connections::{Hold, Key};
 use crate::flow::{Flow, Step};
 use crate::identity::{Adapter, Password, Principal, Refusal, Role};
-use crate::limits::{
-    AUTHORISED_DEVICES_MAX, CONNECT_TIMEOUT, HTTP_IDLE_TIMEOUT, HTTP_PIPELINE_MAX,
-};
+use crate::limits::{AUTHORISED_DEVICES_MAX, HTTP_IDLE_TIMEOUT, HTTP_PIPELINE_MAX};
 use crate::mqtt::{decode_request_id, is_response_status};
 use crate::plane::{Inbound, Plane, Producer};
 use crate::ports::Ticket;
@@ -14,18 +12,18 @@ use crate::stored::{NotStored, Waiter};
 use crate::telemetry::{Taken, route_of, topic_of};
 use fulcrum_frame::Class;
 use fulcrum_http::{
-    CONTINUE, Decoded, Limits, Progress, Request, basic_credentials, decode_resumed,
-    encode_response, query_value,
+    CONTINUE, Decoded, Limits, Method, Progress, Request, basic_credentials, decode_resumed,
+    encode_response, encode_response_head, query_value,
 };
 use fulcrum_ring::{ConnectionId, Io};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Content type of a message without a body (Hono).
 const EMPTY_NOTIFICATION: &str = "application/vnd.eclipse-hono-empty-notification";
 
-/// Why a request is refused: status and text of the error body.
+/// Status, and the text of the error body.
 type Refused = (u16, &'static str);
 
 /// One HTTP connection.
@@ -43,6 +41,8 @@ pub(crate) struct Session {
     /// Number of the request `answers` begins with.
     first: u64,
     asking_since: Option<Instant>,
+    /// Since when a request is arriving.
+    arriving_since: Option<Instant>,
     /// The request after whose answer the connection ends.
     closes_at: Option<u64>,
 }
@@ -58,6 +58,8 @@ struct Answer {
     status: u16,
     text: &'static str,
     keep_alive: bool,
+    /// The request was HEAD (RFC 9110 section 9.3.2).
+    without_body: bool,
 }
 
 impl Session {
@@ -71,6 +73,7 @@ impl Session {
             answers: VecDeque::new(),
             first: 0,
             asking_since: None,
+            arriving_since: None,
             closes_at: None,
         }
     }
@@ -81,10 +84,11 @@ impl Session {
     }
 
     /// When the peer will have been silent, or the registry slow, for too long.
-    pub(crate) fn deadline(&self, last_input: Instant) -> Instant {
+    pub(crate) fn deadline(&self, last_input: Instant, connect_timeout: Duration) -> Instant {
         match self.asking_since {
-            Some(since) => since + CONNECT_TIMEOUT,
-            None => last_input + HTTP_IDLE_TIMEOUT,
+            Some(since) => since + connect_timeout,
+            // However the bytes drip, a request has to be whole some day.
+            None => self.arriving_since.unwrap_or(last_input) + HTTP_IDLE_TIMEOUT,
         }
     }
 
@@ -103,7 +107,10 @@ impl Session {
             Limits { body_bytes_max: plane.settings.message_bytes_max, ..Limits::default() };
         let before = self.progress;
         match decode_resumed(bytes, &limits, &mut self.progress) {
-            Ok(Decoded::NeedMore { at_least }) => Step::NeedMore { at_least },
+            Ok(Decoded::NeedMore { at_least }) => {
+                self.arriving_since.get_or_insert(plane.now);
+                Step::NeedMore { at_least }
+            }
             Ok(Decoded::ContinueExpected) => {
                 // Only when nothing is to be answered first: answers go out in order.
                 if let (true, Some(output)) = (self.answers.is_empty(), io.output(connection.1)) {
@@ -112,6 +119,7 @@ impl Session {
                 Step::NeedMore { at_least: bytes.len() + 1 }
             }
             Ok(Decoded::Request { request, used }) => {
+                self.arriving_since = None;
                 let flow = self.handle(plane, io, connection, &request);
                 if matches!(flow, Flow::Again(_)) {
                     self.progress = before;
@@ -126,7 +134,7 @@ impl Session {
                     fulcrum_http::DecodeError::BodyTooLarge => "the body is larger than allowed",
                     _ => "the request is not valid HTTP/1.1",
                 };
-                self.complete(io, connection.1, number, (error.status(), text), false);
+                self.complete(io, connection.1, number, Answer::new((error.status(), text), false));
                 Step::UsedThenHold(0, Hold::Closing)
             }
         }
@@ -154,7 +162,9 @@ impl Session {
             Err(Stop::Refuse(refused)) => refused,
         };
         let number = self.begin();
-        self.complete(io, connection.1, number, refused, request.keep_alive);
+        let without_body = request.method == Method::Head;
+        let answer = Answer { without_body, ..Answer::new(refused, request.keep_alive) };
+        self.complete(io, connection.1, number, answer);
         if request.keep_alive { Flow::Next } else { Flow::Hold(Hold::Closing) }
     }
 
@@ -378,20 +388,30 @@ impl Session {
             (503, "no consumer takes this message now, or it cannot be stored; try again later")
         };
         let keep_alive = self.closes_at != Some(number);
-        self.complete(io, id, number, answer, keep_alive);
+        self.complete(io, id, number, Answer::new(answer, keep_alive));
     }
 
-    fn complete(
-        &mut self,
-        io: &mut Io<'_>,
-        id: ConnectionId,
-        number: u64,
-        (status, text): Refused,
-        keep_alive: bool,
-    ) {
+    /// Takes no more requests; false when no answer is outstanding, so that nothing will close the connection.
+    pub(crate) fn close_after_last_answer(&mut self) -> bool {
+        let Some(last) = self.answers.back_mut() else { return false };
+        match last {
+            Some(answer) => answer.keep_alive = false,
+            None => self.closes_at = Some(self.next_number() - 1),
+        }
+        true
+    }
+
+    /// The registry has not answered in time: the connection ends with that answer, behind those that are still due.
+    pub(crate) fn registry_is_silent(&mut self, io: &mut Io<'_>, id: ConnectionId) {
+        let number = self.begin();
+        let refused = (Refusal::Unavailable.http_status(), Refusal::Unavailable.text());
+        self.complete(io, id, number, Answer::new(refused, false));
+    }
+
+    fn complete(&mut self, io: &mut Io<'_>, id: ConnectionId, number: u64, answer: Answer) {
         let Some(place) = number.checked_sub(self.first) else { return };
         let Some(slot) = self.answers.get_mut(place as usize) else { return };
-        *slot = Some(Answer { status, text, keep_alive });
+        *slot = Some(answer);
         while let Some(Some(answer)) = self.answers.front().copied() {
             self.answers.pop_front();
             self.first += 1;
@@ -411,6 +431,10 @@ impl Session {
 }
 
 impl Answer {
+    fn new((status, text): Refused, keep_alive: bool) -> Answer {
+        Answer { status, text, keep_alive, without_body: false }
+    }
+
     fn write(self, output: &mut Vec<u8>) {
         if self.status == 202 {
             return encode_response(output, 202, &[], b"", self.keep_alive);
@@ -421,6 +445,15 @@ impl Answer {
             401 => headers.push(("WWW-Authenticate", "Basic realm=\"Hono\"")),
             503 => headers.push(("Retry-After", "2")),
             _ => {}
+        }
+        if self.without_body {
+            return encode_response_head(
+                output,
+                self.status,
+                &headers,
+                body.len(),
+                self.keep_alive,
+            );
         }
         encode_response(output, self.status, &headers, body.as_bytes(), self.keep_alive);
     }

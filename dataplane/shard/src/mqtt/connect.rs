@@ -87,6 +87,16 @@ impl Session {
     }
 }
 
+impl Session {
+    /// The registry has not answered in time; the connection ends.
+    pub(crate) fn registry_is_silent(&self, io: &mut Io<'_>, id: ConnectionId) {
+        if let Phase::Authenticating { .. } = self.phase {
+            refuse(io, id, ConnectReturnCode::ServerUnavailable);
+        }
+        io.close(id);
+    }
+}
+
 /// Codes of Hono's MQTT adapter (facts of its connection handling, 3.1.1 column).
 fn connack_code(refusal: Refusal) -> ConnectReturnCode {
     match refusal {

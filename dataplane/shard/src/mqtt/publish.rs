@@ -4,7 +4,8 @@ use super::session::Session;
 use super::topics::{Address, PublishTopic, bag_pairs, decode_request_id, parse_publish};
 use crate::connections::{Hold, Key};
 use crate::flow::Flow;
-use crate::identity::{Adapter, Role};
+use crate::identity::{Adapter, Refusal, Role};
+use crate::limits::AUTHORISED_DEVICES_MAX;
 use crate::plane::{Inbound, Plane, Producer};
 use crate::ports::Ticket;
 use crate::stored::{NotStored, Waiter};
@@ -81,7 +82,7 @@ impl Session {
                     plane.metrics.protocol_errors.add(1);
                     return Flow::End;
                 }
-                self.publish_stored(plane, io, connection, publish, &device, &bag, None)
+                self.publish_stored(plane, connection.0, publish, &device, &bag, None)
             }
             PublishTopic::Message { .. } => {
                 self.refresh_route(plane, publish.topic, device);
@@ -93,7 +94,7 @@ impl Session {
                     return Flow::End;
                 };
                 let response = Some((correlation.as_str(), reply.as_str(), status));
-                self.publish_stored(plane, io, connection, publish, &device, &bag, response)
+                self.publish_stored(plane, connection.0, publish, &device, &bag, response)
             }
         }
     }
@@ -107,7 +108,7 @@ impl Session {
     ) -> Result<Arc<str>, Flow> {
         let Some(principal) = self.principal() else { return Err(Flow::End) };
         if !address.tenant.is_empty() && *address.tenant != *principal.tenant {
-            plane.count_refusal(crate::identity::Refusal::Forbidden);
+            plane.count_refusal(Refusal::Forbidden);
             return Err(Flow::End);
         }
         if address.device.is_empty() || *address.device == *principal.name {
@@ -119,9 +120,34 @@ impl Session {
         let (tenant, gateway) = (principal.tenant.clone(), principal.name.clone());
         let ticket = Ticket(key.0);
         match plane.registry.authorise(ticket, Adapter::Mqtt, &tenant, &gateway, address.device) {
-            Ok(()) => Err(Flow::Again(Hold::Registry)),
-            Err(_) => Err(Flow::End),
+            Ok(()) => {
+                self.asking_since = Some(plane.now);
+                Err(Flow::Again(Hold::Registry))
+            }
+            Err(_) => {
+                plane.count_refusal(Refusal::Unavailable);
+                Err(Flow::End)
+            }
         }
+    }
+
+    /// The registry's answer about a device the peer wants to act for. False: the connection ends.
+    pub(crate) fn authorised(
+        &mut self,
+        plane: &Plane,
+        device: String,
+        result: Result<(), Refusal>,
+    ) -> bool {
+        self.asking_since = None;
+        if let Err(refusal) = result {
+            plane.count_refusal(refusal);
+            return false;
+        }
+        if self.authorised.len() >= AUTHORISED_DEVICES_MAX {
+            self.authorised.clear();
+        }
+        self.authorised.insert(device, plane.identity_version);
+        true
     }
 
     fn refresh_route(&mut self, plane: &Plane, topic: &str, device: Arc<str>) {
@@ -163,6 +189,9 @@ impl Session {
         let topic = &route.consumer_topic;
         let taken = plane.publish_telemetry(io, &inbound, topic, &route.targets, producer);
         self.route = route;
+        if taken == Taken::Pending {
+            self.answers_due += 1;
+        }
         match (taken, publish.packet_id) {
             (Taken::Accepted, Some(packet_id)) => match io.output(id) {
                 Some(output) => {
@@ -177,15 +206,10 @@ impl Session {
         }
     }
 
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "one call per kind of stored message, all of it needed"
-    )]
     fn publish_stored(
         &mut self,
         plane: &mut Plane,
-        io: &mut Io<'_>,
-        (key, id): (Key, ConnectionId),
+        key: Key,
         publish: &Publish<'_>,
         device: &Arc<str>,
         bag: &Bag,
@@ -205,15 +229,15 @@ impl Session {
             None => Waiter::Nobody,
         };
         match plane.store(&inbound, waiter) {
-            Ok(()) => Flow::Next,
+            Ok(()) => {
+                self.answers_due += u32::from(publish.packet_id.is_some());
+                Flow::Next
+            }
             Err(NotStored::Later) => {
                 plane.parked.push(key);
                 Flow::Again(Hold::Journal)
             }
-            Err(NotStored::Full | NotStored::Failed | NotStored::Invalid) => {
-                let _ = (io, id);
-                Flow::End
-            }
+            Err(NotStored::Full | NotStored::Failed | NotStored::Invalid) => Flow::End,
         }
     }
 }

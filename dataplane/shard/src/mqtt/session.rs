@@ -5,7 +5,7 @@ use super::topics::{CommandFilter, encode_request_id};
 use crate::connections::Key;
 use crate::flow::{Flow, Step};
 use crate::identity::Principal;
-use crate::limits::{CONNECT_TIMEOUT, UNACKNOWLEDGED_MAX};
+use crate::limits::UNACKNOWLEDGED_MAX;
 use crate::message::PeerMessage;
 use crate::plane::{Plane, TakenCommand};
 use fulcrum_mqtt::{
@@ -55,7 +55,11 @@ pub(crate) struct Session {
     /// Filters relative to the tenant, of an application.
     pub filters: Vec<Box<str>>,
     /// Devices a gateway may act for, with the registry version the answer is good for.
-    pub authorised: HashMap<String, u64>,
+    pub(super) authorised: HashMap<String, u64>,
+    /// Since when the registry owes an answer about a device.
+    pub(super) asking_since: Option<Instant>,
+    /// PUBACKs this node owes: they come with a commit or a consumer's outcome.
+    pub answers_due: u32,
     outgoing: HashMap<u16, Outgoing>,
     last_packet_id: u16,
 }
@@ -70,6 +74,8 @@ impl Session {
             commands: None,
             filters: Vec::new(),
             authorised: HashMap::new(),
+            asking_since: None,
+            answers_due: 0,
             outgoing: HashMap::new(),
             last_packet_id: 0,
         }
@@ -84,10 +90,17 @@ impl Session {
     }
 
     /// When the peer will have been silent, or the registry slow, for too long.
-    pub(crate) fn deadline(&self, last_input: Instant) -> Option<Instant> {
+    pub(crate) fn deadline(
+        &self,
+        last_input: Instant,
+        connect_timeout: Duration,
+    ) -> Option<Instant> {
+        if let Some(since) = self.asking_since {
+            return Some(since + connect_timeout);
+        }
         match &self.phase {
             Phase::New { since } | Phase::Authenticating { since } => {
-                Some(*since + CONNECT_TIMEOUT)
+                Some(*since + connect_timeout)
             }
             Phase::Connected(_) if self.keep_alive.is_zero() => None,
             // One and a half times the keep-alive [MQTT-3.1.2-24].

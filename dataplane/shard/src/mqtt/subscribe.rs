@@ -34,9 +34,8 @@ impl Session {
                     code
                 }
                 Role::Application { may_consume } => {
-                    let allowed = may_consume && !plane.outbox.is_congested();
                     match parse_application_filter(wanted.filter, &principal.tenant) {
-                        Some(filter) if allowed => {
+                        Some(filter) if may_consume => {
                             self.subscribe_telemetry(plane, &principal, filter, qos, link)
                         }
                         _ => ReasonCode::UNSPECIFIED_ERROR,

@@ -24,6 +24,16 @@ pub struct Store {
     pub commands: HashMap<(String, String), Vec<Command>>,
     pub done: Vec<String>,
     pub present: Vec<String>,
+    /// Questions to the registry are taken and not answered.
+    pub silent: bool,
+    /// Work for the store is refused.
+    pub busy: bool,
+    /// Segments are not prepared.
+    pub segments_held: bool,
+    /// Times commands were asked for.
+    pub loads: usize,
+    /// Times it was asked whether somebody may still be connected.
+    pub rechecks: usize,
 }
 
 struct FakeRegistry {
@@ -55,6 +65,9 @@ impl Registry for FakeRegistry {
                 },
             }),
         };
+        if self.store.lock().unwrap().silent {
+            return Ok(());
+        }
         let shard = self.shard.clone();
         let slow = name == "slow";
         std::thread::spawn(move || {
@@ -74,6 +87,9 @@ impl Registry for FakeRegistry {
         gateway: &Arc<str>,
         device: &str,
     ) -> Result<(), Busy> {
+        if self.store.lock().unwrap().silent {
+            return Ok(());
+        }
         let allowed = **gateway == *"gw" && device == "behind";
         let result = if allowed { Ok(()) } else { Err(Refusal::Forbidden) };
         let message = Message::Authorised { ticket, device: device.to_owned(), result };
@@ -118,10 +134,13 @@ struct FakeSegments {
 }
 
 impl FakeSegments {
-    fn start(shard: ShardHandle) -> FakeSegments {
+    fn start(shard: ShardHandle, store: Arc<Mutex<Store>>) -> FakeSegments {
         let (requests, work) = mpsc::channel();
         std::thread::spawn(move || {
             for request in work {
+                while store.lock().unwrap().segments_held {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
                 match request {
                     SegmentRequest::Prepare { number, path, bytes, mode, .. } => {
                         std::fs::write(&path, vec![0; bytes as usize]).unwrap();
@@ -207,13 +226,16 @@ impl Node {
                 let peers = doorbells.into_iter().enumerate().map(peer).collect();
                 let mut handler = Shard::new(ShardParts {
                     index: index as u16,
-                    settings: Settings { message_bytes_max: 64 * 1024 },
+                    settings: Settings {
+                        message_bytes_max: 64 * 1024,
+                        connect_timeout: Duration::from_secs(2),
+                    },
                     mailbox: mailboxes[index].clone(),
                     peers,
                     listeners: vec![(mqtt, Speaks::Mqtt), (http, Speaks::Http)],
                     partition,
                     write_mode: mode,
-                    segments: Box::new(FakeSegments::start(shard.clone())),
+                    segments: Box::new(FakeSegments::start(shard.clone(), store.clone())),
                     registry: Box::new(FakeRegistry { shard: shard.clone(), store }),
                     live: None,
                     metrics,
@@ -275,6 +297,11 @@ impl Client {
         socket.set_nodelay(true).unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         Client { socket, input: Vec::new() }
+    }
+
+    /// A second client on the same connection, to write while this one reads.
+    pub fn duplicate(&self) -> Client {
+        Client { socket: self.socket.try_clone().unwrap(), input: Vec::new() }
     }
 
     pub fn connect(address: SocketAddr, username: &str) -> Client {
