@@ -1,6 +1,7 @@
 //! Draining: no more connections and no more input; what was taken is committed and answered, then all ends.
 
 use crate::connections::{Hold, Key, Protocol};
+use crate::message::PeerMessage;
 use crate::shard::{DRAIN_TIMER, Shard};
 use fulcrum_ring::Io;
 use std::time::Duration;
@@ -25,7 +26,7 @@ impl Shard {
     fn dismiss(&mut self, io: &mut Io<'_>, key: Key) {
         let Some(connection) = self.plane.connections.by_key(key) else { return };
         let waits = match &mut connection.protocol {
-            Protocol::Mqtt(session) => session.answers_due > 0,
+            Protocol::Mqtt(session) => session.owes_answers(),
             Protocol::Http(session) => session.close_after_last_answer(),
         };
         connection.hold = Hold::Closing;
@@ -36,8 +37,19 @@ impl Shard {
 
     /// Stops the ring once nothing is left.
     pub(crate) fn finish_drain(&mut self, io: &mut Io<'_>) {
-        if !self.plane.draining || !self.plane.stored.is_idle() || self.plane.connections.len() > 0
-        {
+        let owes_nothing = self.plane.connections.len() == 0 && self.plane.forwarded.len() == 0;
+        if !self.plane.draining || !owes_nothing {
+            return;
+        }
+        if !self.quiet_told {
+            self.quiet_told = true;
+            self.plane.outbox.tell_all(|| PeerMessage::Quiet);
+            io.turn_again();
+        }
+        // The others may still have messages for this shard's journal.
+        let others_quiet = self.plane.quiet_peers + 1 >= usize::from(self.plane.outbox.shards());
+        let all_stored = self.plane.stored.is_idle() && self.plane.arriving.is_empty();
+        if !others_quiet || !all_stored {
             return;
         }
         if !self.cursor_flushed {

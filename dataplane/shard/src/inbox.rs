@@ -32,6 +32,7 @@ impl Shard {
             left -= 1;
             self.take_message(io, message);
         }
+        self.plane.take_forwarded(&mailbox);
         self.after_input(io);
         left == 0 && !mailbox.is_empty()
     }
@@ -50,6 +51,12 @@ impl Shard {
             PeerMessage::Outcome { delivery, accepted } => {
                 plane.answer(plane.index, delivery, accepted);
             }
+            PeerMessage::Stored { id, accepted } => {
+                if let Some(waiter) = plane.forwarded.answered(id) {
+                    self.tell_waiter(io, waiter, accepted);
+                }
+            }
+            PeerMessage::Quiet => plane.quiet_peers += 1,
             PeerMessage::Attach { tenant, device, link } => plane.attach(io, tenant, device, link),
             PeerMessage::Detach { tenant, device, link } => plane.detach(tenant, device, link),
             PeerMessage::Deliver { link, tenant, device, command } => {

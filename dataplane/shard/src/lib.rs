@@ -31,6 +31,7 @@ mod commands;
 mod connections;
 mod drain;
 mod flow;
+mod forward;
 mod gather;
 mod http;
 mod identity;

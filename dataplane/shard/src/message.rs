@@ -91,6 +91,13 @@ pub enum Message {
 /// What one shard tells another.
 #[derive(Debug)]
 pub(crate) enum PeerMessage {
+    /// A message forwarded to its owner is durable there, or refused.
+    Stored {
+        id: u64,
+        accepted: bool,
+    },
+    /// The sender drains and waits for nothing from this shard any more.
+    Quiet,
     Subscribed {
         tenant: Arc<str>,
         filter: Box<str>,
@@ -152,17 +159,25 @@ pub(crate) struct Delivery {
     pub frame: Range<usize>,
 }
 
+/// A message to be stored by the shard that owns its device: a frame within [`Batch::frames`].
+#[derive(Debug)]
+pub(crate) struct StoreRequest {
+    pub id: u64,
+    pub frame: Range<usize>,
+}
+
 /// What crosses a lane at once.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     pub control: Vec<PeerMessage>,
     pub deliveries: Vec<Delivery>,
+    pub stores: Vec<StoreRequest>,
     pub frames: Vec<u8>,
 }
 
 impl Batch {
     pub(crate) fn is_empty(&self) -> bool {
-        self.control.is_empty() && self.deliveries.is_empty()
+        self.control.is_empty() && self.deliveries.is_empty() && self.stores.is_empty()
     }
 }
 
@@ -201,21 +216,29 @@ impl Lane {
 pub struct Mailbox {
     pub(crate) control: ArrayQueue<Message>,
     pub(crate) lanes: Vec<Lane>,
+    /// Messages to be stored: lanes of their own, so that a disk that is behind holds up nothing else.
+    pub(crate) store_lanes: Vec<Lane>,
 }
 
 impl Mailbox {
     /// The mailbox of one of `shards` shards.
     pub fn new(shards: u16) -> Arc<Mailbox> {
-        let lanes = (0..shards).map(|_| Lane::new()).collect();
-        Arc::new(Mailbox { control: ArrayQueue::new(CONTROL_QUEUE), lanes })
+        let lanes = || (0..shards).map(|_| Lane::new()).collect();
+        let control = ArrayQueue::new(CONTROL_QUEUE);
+        Arc::new(Mailbox { control, lanes: lanes(), store_lanes: lanes() })
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.control.is_empty() && self.lanes.iter().all(|lane| lane.batches.is_empty())
+        let mut lanes = self.lanes.iter().chain(&self.store_lanes);
+        self.control.is_empty() && lanes.all(|lane| lane.batches.is_empty())
     }
 
     pub(crate) fn lane_from(&self, shard: ShardIndex) -> &Lane {
         &self.lanes[usize::from(shard.0)]
+    }
+
+    pub(crate) fn store_lane_from(&self, shard: ShardIndex) -> &Lane {
+        &self.store_lanes[usize::from(shard.0)]
     }
 }
 

@@ -4,7 +4,7 @@
 //! room for its bytes, otherwise the caller learns at once that the target has no credit.
 
 use crate::limits::{LANE_BYTES_MAX, OUTBOX_CONTROL_MAX};
-use crate::message::{Batch, Delivery, Mailbox, PeerMessage};
+use crate::message::{Batch, Delivery, Lane, Mailbox, PeerMessage, StoreRequest};
 use fulcrum_ring::{Doorbell, Io};
 use fulcrum_router::{DeliveryId, ShardIndex, Target};
 use std::sync::Arc;
@@ -21,13 +21,15 @@ pub(crate) struct Outbox {
     own: ShardIndex,
     peers: Vec<Option<Peer>>,
     batches: Vec<Batch>,
+    stores: Vec<Batch>,
     congested: bool,
 }
 
 impl Outbox {
     pub(crate) fn new(own: ShardIndex, peers: Vec<Option<Peer>>) -> Outbox {
-        let batches = peers.iter().map(|_| Batch::default()).collect();
-        Outbox { own, peers, batches, congested: false }
+        let empty = || peers.iter().map(|_| Batch::default()).collect();
+        let (batches, stores) = (empty(), empty());
+        Outbox { own, peers, batches, stores, congested: false }
     }
 
     /// Number of shards of the node.
@@ -76,20 +78,57 @@ impl Outbox {
         true
     }
 
+    /// Gives `frame` to the shard that stores it, to be answered under `id`; false when the lane has no room.
+    pub(crate) fn store(&mut self, shard: ShardIndex, id: u64, frame: &[u8]) -> bool {
+        let index = usize::from(shard.0);
+        let (Some(Some(peer)), Some(batch)) = (self.peers.get(index), self.stores.get_mut(index))
+        else {
+            return false;
+        };
+        let queued = peer.mailbox.store_lane_from(self.own).bytes() + batch.frames.len();
+        if queued + frame.len() > LANE_BYTES_MAX {
+            return false;
+        }
+        let start = batch.frames.len();
+        batch.frames.extend_from_slice(frame);
+        batch.stores.push(StoreRequest { id, frame: start..batch.frames.len() });
+        true
+    }
+
     /// Hands the turn's batches over and rings; what finds no room waits for the next turn. Whether all is gone.
     pub(crate) fn flush(&mut self, io: &mut Io<'_>) -> bool {
         let mut all = true;
-        for (peer, slot) in self.peers.iter().zip(&mut self.batches) {
-            let Some(peer) = peer.as_ref().filter(|_| !slot.is_empty()) else { continue };
-            match peer.mailbox.lane_from(self.own).push(std::mem::take(slot)) {
-                Ok(()) => io.ring_doorbell(&peer.doorbell),
-                Err(batch) => {
-                    *slot = batch;
-                    all = false;
-                }
+        let slots = self.batches.iter_mut().zip(&mut self.stores);
+        for (peer, (batch, stores)) in self.peers.iter().zip(slots) {
+            let Some(peer) = peer else { continue };
+            let told = hand_over(peer.mailbox.lane_from(self.own), batch);
+            let stored = hand_over(peer.mailbox.store_lane_from(self.own), stores);
+            if told == Handover::Done || stored == Handover::Done {
+                io.ring_doorbell(&peer.doorbell);
             }
+            all &= told != Handover::Full && stored != Handover::Full;
         }
         self.congested = self.batches.iter().any(|batch| batch.control.len() > OUTBOX_CONTROL_MAX);
         all
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Handover {
+    Nothing,
+    Done,
+    Full,
+}
+
+fn hand_over(lane: &Lane, slot: &mut Batch) -> Handover {
+    if slot.is_empty() {
+        return Handover::Nothing;
+    }
+    match lane.push(std::mem::take(slot)) {
+        Ok(()) => Handover::Done,
+        Err(batch) => {
+            *slot = batch;
+            Handover::Full
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Everything of a shard that a session may touch besides itself.
 
 use crate::connections::{Connections, Hold, Key};
+use crate::forward::{Arriving, Forwarded};
 use crate::identity::Refusal;
 use crate::message::PeerMessage;
 use crate::metrics::ShardMetrics;
@@ -8,7 +9,9 @@ use crate::outbox::Outbox;
 use crate::ports::{LiveConsumer, Registry};
 use crate::stored::{NotStored, Stored, Waiter};
 use fulcrum_frame::{Class, Frame, FrameBuilder, FrameError, Tag};
-use fulcrum_router::{CommandDesk, Deliveries, DeliveryId, LinkId, Routes, ShardIndex, Target};
+use fulcrum_router::{
+    CommandDesk, Deliveries, DeliveryId, LinkId, Routes, ShardIndex, Target, owner,
+};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -79,6 +82,10 @@ pub(crate) struct Plane {
     pub clients: HashMap<(Arc<str>, Box<str>), LinkId>,
     pub outbox: Outbox,
     pub stored: Stored,
+    /// Stored messages on their way to other shards.
+    pub forwarded: Forwarded,
+    /// Stored messages of other shards that wait for this one's journal.
+    pub arriving: Arriving,
     pub registry: Box<dyn Registry>,
     pub live: Option<Box<dyn LiveConsumer>>,
     pub metrics: Arc<ShardMetrics>,
@@ -100,6 +107,8 @@ pub(crate) struct Plane {
     /// Connections whose hold is over.
     pub resuming: Vec<Key>,
     pub draining: bool,
+    /// Other shards that drain and want nothing more from this one.
+    pub quiet_peers: usize,
     pub frame: Vec<u8>,
     pub targets: Vec<Target>,
 }
@@ -150,23 +159,26 @@ impl Plane {
         frame.finish(inbound.payload)
     }
 
-    /// Stores a message; `waiter` is told after the commit.
+    /// Stores a message in the partition of its device; `waiter` is told after the commit.
     pub(crate) fn store(&mut self, inbound: &Inbound<'_>, waiter: Waiter) -> Result<(), NotStored> {
-        let result = match self.encode(inbound) {
-            Err(_) => Err(NotStored::Invalid),
-            Ok(()) => match Frame::parse(&self.frame) {
+        if self.encode(inbound).is_err() {
+            return Err(NotStored::Invalid);
+        }
+        let owner = owner(&[inbound.tenant, inbound.device], self.outbox.shards());
+        let result = if owner != self.index {
+            self.forward(owner, waiter)
+        } else {
+            match Frame::parse(&self.frame) {
                 Ok(frame) => self.stored.append(&frame, waiter),
                 Err(_) => Err(NotStored::Invalid),
-            },
+            }
         };
         match result {
             Ok(()) => {
                 self.metrics.stored_received.add(1);
                 self.metrics.payload_bytes_received.add(inbound.payload.len() as u64);
             }
-            Err(NotStored::Full) => self.metrics.stored_refused_full.add(1),
-            Err(NotStored::Failed) => self.metrics.stored_refused_failed.add(1),
-            Err(NotStored::Later | NotStored::Invalid) => {}
+            Err(refused) => self.count_not_stored(refused),
         }
         result
     }

@@ -1,8 +1,9 @@
 //! The shard: the ring's handler, with everything of one core behind it.
 
 use crate::connections::{Connections, Hold, Key, Protocol};
+use crate::forward::{Arriving, Forwarded};
 use crate::limits::INBOX_PER_TURN;
-use crate::message::Mailbox;
+use crate::message::{Mailbox, PeerMessage};
 use crate::metrics::ShardMetrics;
 use crate::outbox::{Outbox, Peer};
 use crate::plane::{Plane, Producer, Settings};
@@ -71,6 +72,7 @@ pub struct Shard {
     delivery_timer: bool,
     another_look_timer: bool,
     pub(crate) cursor_flushed: bool,
+    pub(crate) quiet_told: bool,
 }
 
 impl Shard {
@@ -87,6 +89,9 @@ impl Shard {
             clients: HashMap::new(),
             outbox: Outbox::new(index, parts.peers),
             stored: Stored::new(parts.index, parts.partition, parts.segments, parts.write_mode),
+            forwarded: Forwarded::default(),
+            arriving: Arriving::default(),
+            quiet_peers: 0,
             registry: parts.registry,
             live: parts.live,
             metrics: parts.metrics,
@@ -111,6 +116,7 @@ impl Shard {
             delivery_timer: false,
             another_look_timer: false,
             cursor_flushed: false,
+            quiet_told: false,
         }
     }
 
@@ -154,12 +160,11 @@ impl Shard {
 
     fn acknowledge(&mut self, io: &mut Io<'_>, key: Key, packet_id: u16) {
         let Some(connection) = self.plane.connections.by_key(key) else { return };
-        if let Some(output) = io.output(connection.id) {
-            fulcrum_mqtt::encode_puback(packet_id, output);
-        }
         let Protocol::Mqtt(session) = &mut connection.protocol else { return };
-        session.answers_due = session.answers_due.saturating_sub(1);
-        if self.plane.draining && session.answers_due == 0 {
+        if let Some(output) = io.output(connection.id) {
+            session.settle(packet_id, output);
+        }
+        if self.plane.draining && !session.owes_answers() {
             io.close(connection.id);
         }
     }
@@ -176,29 +181,33 @@ impl Shard {
     /// Tells producers what the journal's last commit, or its failure, means for them.
     fn settle_stored(&mut self, io: &mut Io<'_>) {
         while let Some(waiter) = self.plane.stored.next_durable() {
-            self.plane.metrics.stored_acknowledged.add(1);
-            match waiter {
-                Waiter::Mqtt { connection, packet_id } => {
-                    self.acknowledge(io, connection, packet_id);
-                }
-                Waiter::Http { connection, request } => {
-                    self.answer_http(io, connection, request, true);
-                }
-                Waiter::Command { tenant, device, id } => {
-                    self.plane.registry.command_done(&tenant, &device, &id);
-                }
-                Waiter::Nobody => {}
-            }
+            self.tell_waiter(io, waiter, true);
         }
         while let Some(waiter) = self.plane.stored.next_failed() {
-            match waiter {
-                Waiter::Mqtt { connection, .. } => self.end(io, connection),
-                Waiter::Http { connection, request } => {
-                    self.answer_http(io, connection, request, false);
-                }
-                // Kept in the store: delivered again after the restart, at least once.
-                Waiter::Command { .. } | Waiter::Nobody => {}
+            self.tell_waiter(io, waiter, false);
+        }
+    }
+
+    /// Tells a producer that its stored message is durable, or that it is not and will not be.
+    pub(crate) fn tell_waiter(&mut self, io: &mut Io<'_>, waiter: Waiter, durable: bool) {
+        let counted = durable && !matches!(waiter, Waiter::Shard { .. });
+        self.plane.metrics.stored_acknowledged.add(counted.into());
+        match waiter {
+            Waiter::Mqtt { connection, packet_id } if durable => {
+                self.acknowledge(io, connection, packet_id);
             }
+            Waiter::Mqtt { connection, .. } => self.end(io, connection),
+            Waiter::Http { connection, request } => {
+                self.answer_http(io, connection, request, durable);
+            }
+            Waiter::Shard { shard, id } => {
+                self.plane.outbox.tell(shard, PeerMessage::Stored { id, accepted: durable });
+            }
+            Waiter::Command { tenant, device, id } if durable => {
+                self.plane.registry.command_done(&tenant, &device, &id);
+            }
+            // A command is kept in the store then: delivered again after the restart, at least once.
+            Waiter::Command { .. } | Waiter::Nobody => {}
         }
     }
 
@@ -210,7 +219,10 @@ impl Shard {
             self.delivery_timer = true;
             io.set_timer(deadline.saturating_duration_since(now), DELIVERIES_TIMER);
         }
-        let unfinished = !lanes_empty || self.plane.stored.wants_another_look();
+        let unfinished = !lanes_empty
+            || self.plane.stored.wants_another_look()
+            || !self.plane.parked.is_empty()
+            || !self.plane.arriving.is_empty();
         if unfinished && !self.another_look_timer {
             self.another_look_timer = true;
             io.set_timer(ANOTHER_LOOK, ANOTHER_LOOK_TIMER);
@@ -298,7 +310,11 @@ impl Handler for Shard {
                 }
                 self.after_input(io);
             }
-            ANOTHER_LOOK_TIMER => self.another_look_timer = false,
+            ANOTHER_LOOK_TIMER => {
+                self.another_look_timer = false;
+                // A lane to another shard was full, maybe: nobody rings when it is not.
+                self.plane.release_parked();
+            }
             DRAIN_TIMER => io.stop(),
             key => self.check_silence(io, Key(key)),
         }

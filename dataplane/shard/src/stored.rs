@@ -12,6 +12,7 @@ use fulcrum_journal::{
     AppendError, Committed, FileEvent, Partition, PartitionState, SegmentRequest, Ticket, WriteMode,
 };
 use fulcrum_ring::{FileId, Io, WriteBuffer, WriteDone};
+use fulcrum_router::ShardIndex;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
@@ -23,6 +24,8 @@ pub(crate) enum Waiter {
     Mqtt { connection: Key, packet_id: u16 },
     /// 202 to a device.
     Http { connection: Key, request: u64 },
+    /// The shard that has the producer's connection.
+    Shard { shard: ShardIndex, id: u64 },
     /// The store may forget the command.
     Command { tenant: Arc<str>, device: Arc<str>, id: String },
     /// A publisher that wants no answer.

@@ -168,6 +168,76 @@ fn an_acknowledged_event_is_in_the_journal() {
 }
 
 #[test]
+fn a_devices_events_are_in_one_partition_whatever_shard_it_is_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path(), 2);
+    let mut expected = std::collections::HashMap::<String, Vec<Vec<u8>>>::new();
+    for round in 0..4u16 {
+        for name in 0..6 {
+            let name = format!("d{name}");
+            let mut device =
+                Client::connect(node.mqtt[usize::from(round % 2)], &format!("{name}@acme"));
+            for number in 1..=10 {
+                let payload = format!("{round}/{number}").into_bytes();
+                device.publish("event", 1, Some(number), &payload);
+                expected.entry(name.clone()).or_default().push(payload);
+            }
+            for number in 1..=10 {
+                assert_eq!(device.read(), Some(Seen::PubAck(number)));
+            }
+        }
+    }
+    let partitions: Vec<_> = node.tails.iter().map(stored).collect();
+    for (name, payloads) in expected {
+        let of_device = |partition: &Vec<(Class, String, Vec<u8>)>| -> Vec<_> {
+            let own = partition.iter().filter(|(_, device, _)| *device == name);
+            own.map(|(_, _, payload)| payload.clone()).collect()
+        };
+        let found: Vec<Vec<_>> =
+            partitions.iter().map(of_device).filter(|own| !own.is_empty()).collect();
+        assert_eq!(found, [payloads], "{name}");
+    }
+    assert!(partitions.iter().all(|partition| !partition.is_empty()), "both shards own devices");
+    node.stop();
+}
+
+#[test]
+fn acknowledgements_leave_in_the_order_of_the_messages() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path(), 2);
+    let mut app = subscribed(&node, 0, "telemetry/acme/#", 1);
+    let mut device = Client::connect(node.mqtt[0], "d1@acme");
+    device.publish("telemetry", 1, Some(1), b"slow to be settled");
+    device.publish("event", 1, Some(2), b"stored long before");
+    let (_, _, packet_id) = app.expect_publish();
+    node.wait_for("the commit", |node| node.total(|m| m.stored_acknowledged.value()) == 1);
+    app.acknowledge(packet_id.unwrap());
+    assert_eq!(device.read(), Some(Seen::PubAck(1)));
+    assert_eq!(device.read(), Some(Seen::PubAck(2)));
+    node.stop();
+}
+
+#[test]
+fn a_full_partition_refuses_the_devices_it_owns_on_every_shard() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = fulcrum_journal::JournalConfig {
+        bytes_max: 3 << 20,
+        ..harness::journal_config(dir.path(), 2)
+    };
+    let node = Node::start_with(&config, Default::default());
+    let body = "x".repeat(32 * 1024);
+    let request = post("/event", "Content-Type: text/plain\r\n", &body);
+    for shard in [0, 1, 0, 1] {
+        let refused = (0..200)
+            .any(|_| http(node.http[shard], request.as_bytes(), 1).starts_with("HTTP/1.1 503 "));
+        assert!(refused, "the cap is not kept on shard {shard}");
+    }
+    let kept: usize = node.tails.iter().map(|tail| stored(tail).len()).sum();
+    assert_eq!(kept as u64, node.total(|metrics| metrics.stored_acknowledged.value()));
+    node.stop();
+}
+
+#[test]
 fn a_full_journal_refuses_and_takes_events_again_when_it_was_drained() {
     let dir = tempfile::tempdir().unwrap();
     let config = fulcrum_journal::JournalConfig {

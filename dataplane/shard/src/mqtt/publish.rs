@@ -11,7 +11,7 @@ use crate::ports::Ticket;
 use crate::stored::{NotStored, Waiter};
 use crate::telemetry::{Taken, route_of, topic_of};
 use fulcrum_frame::Class;
-use fulcrum_mqtt::{Publish, QoS, encode_puback};
+use fulcrum_mqtt::{Publish, QoS};
 use fulcrum_ring::{ConnectionId, Io};
 use fulcrum_router::Target;
 use std::sync::Arc;
@@ -189,21 +189,18 @@ impl Session {
         let topic = &route.consumer_topic;
         let taken = plane.publish_telemetry(io, &inbound, topic, &route.targets, producer);
         self.route = route;
-        if taken == Taken::Pending {
-            self.answers_due += 1;
-        }
-        match (taken, publish.packet_id) {
-            (Taken::Accepted, Some(packet_id)) => match io.output(id) {
-                Some(output) => {
-                    encode_puback(packet_id, output);
-                    Flow::Next
-                }
-                None => Flow::End,
-            },
+        let Some(packet_id) = publish.packet_id else { return Flow::Next };
+        match taken {
             // 3.1.1 has no word for "not taken" but to close; Hono's default does the same.
-            (Taken::Released, Some(_)) => Flow::End,
-            _ => Flow::Next,
+            Taken::Released => return Flow::End,
+            Taken::Pending => self.owe(packet_id),
+            Taken::Accepted => {
+                self.owe(packet_id);
+                let Some(output) = io.output(id) else { return Flow::End };
+                self.settle(packet_id, output);
+            }
         }
+        Flow::Next
     }
 
     fn publish_stored(
@@ -230,7 +227,7 @@ impl Session {
         };
         match plane.store(&inbound, waiter) {
             Ok(()) => {
-                self.answers_due += u32::from(publish.packet_id.is_some());
+                publish.packet_id.into_iter().for_each(|packet_id| self.owe(packet_id));
                 Flow::Next
             }
             Err(NotStored::Later) => {

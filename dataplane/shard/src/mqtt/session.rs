@@ -10,10 +10,11 @@ use crate::message::PeerMessage;
 use crate::plane::{Plane, TakenCommand};
 use fulcrum_mqtt::{
     DecodeContext, DecodeError, Decoded, Packet, ProtocolLevel, encode_connack, encode_pingresp,
+    encode_puback,
 };
 use fulcrum_ring::{ConnectionId, Io};
 use fulcrum_router::{Command, DeliveryId, Outcome, ShardIndex, owner};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -58,8 +59,9 @@ pub(crate) struct Session {
     pub(super) authorised: HashMap<String, u64>,
     /// Since when the registry owes an answer about a device.
     pub(super) asking_since: Option<Instant>,
-    /// PUBACKs this node owes: they come with a commit or a consumer's outcome.
-    pub answers_due: u32,
+    /// Messages at QoS 1 from the peer in the order they came, and whether their PUBACK is due. PUBACKs leave in that
+    /// order [MQTT-4.6.0-2], though telemetry and events of several devices are settled in any.
+    unanswered: VecDeque<(u16, bool)>,
     outgoing: HashMap<u16, Outgoing>,
     last_packet_id: u16,
 }
@@ -75,7 +77,7 @@ impl Session {
             filters: Vec::new(),
             authorised: HashMap::new(),
             asking_since: None,
-            answers_due: 0,
+            unanswered: VecDeque::new(),
             outgoing: HashMap::new(),
             last_packet_id: 0,
         }
@@ -178,6 +180,28 @@ impl Session {
             && let Some(output) = io.output(id)
         {
             encode_connack(false, code, output);
+        }
+    }
+
+    /// Notes a message of the peer that is to be answered with a PUBACK.
+    pub(crate) fn owe(&mut self, packet_id: u16) {
+        self.unanswered.push_back((packet_id, false));
+    }
+
+    /// Whether messages wait for their PUBACK: it comes with a commit or a consumer's outcome.
+    pub(crate) fn owes_answers(&self) -> bool {
+        !self.unanswered.is_empty()
+    }
+
+    /// The oldest unanswered message with this identifier has been taken: writes every PUBACK whose turn it is.
+    pub(crate) fn settle(&mut self, packet_id: u16, output: &mut Vec<u8>) {
+        let mut owed = self.unanswered.iter_mut();
+        if let Some((_, due)) = owed.find(|(owed, due)| *owed == packet_id && !due) {
+            *due = true;
+        }
+        while let Some((packet_id, true)) = self.unanswered.front() {
+            encode_puback(*packet_id, output);
+            self.unanswered.pop_front();
         }
     }
 
