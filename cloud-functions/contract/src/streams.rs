@@ -1,8 +1,8 @@
 //! Reading a tenant's stream: pull with a consumer group and a committed cursor.
 //!
 //! A stream is partitioned by (edge, partition, epoch): one writer each, so the offset is the edge's own dense sequence
-//! and a hole in it can be seen. Order holds within a partition, and a device's messages through one edge node's
-//! connection are in one partition.
+//! and a hole in it can be seen. Order holds within a partition, and all of a device's stored messages through one edge
+//! node are in one partition, over reconnects too.
 
 use crate::ids::{DeviceId, EdgeId};
 use serde::{Deserialize, Serialize};

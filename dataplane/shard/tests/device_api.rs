@@ -269,6 +269,34 @@ fn a_full_journal_refuses_and_takes_events_again_when_it_was_drained() {
 }
 
 #[test]
+fn a_failed_write_acknowledges_nothing_and_refuses_what_follows() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path(), 1);
+    node.store.lock().unwrap().disk_fails = true;
+    let mut device = Client::connect(node.mqtt[0], "d1@acme");
+    let mut neighbour = Client::connect(node.mqtt[0], "d2@acme");
+    let payload = vec![7; 32 * 1024];
+    let mut acknowledged = 0;
+    for number in 1..=100 {
+        device.publish("event", 1, Some(number), &payload);
+        match device.read() {
+            Some(Seen::PubAck(_)) => acknowledged += 1,
+            None => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!((10..100).contains(&acknowledged), "{acknowledged} before the first segment was full");
+    assert_eq!(stored(&node.tails[0]).len(), acknowledged);
+    assert_eq!(node.metrics[0].journal_state.value(), 2);
+    let request = post("/event", "Content-Type: text/plain\r\n", "x");
+    let answer = http(node.http[0], request.as_bytes(), 1);
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("failed"), "{answer}");
+    neighbour.write(fulcrum_mqtt::encode_pingreq);
+    assert_eq!(neighbour.read(), Some(Seen::Pong));
+    node.stop();
+}
+
+#[test]
 fn wrong_credentials_get_the_codes_of_the_device_apis() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start(dir.path(), 1);

@@ -10,6 +10,7 @@ use fulcrum_mqtt::{
 use fulcrum_ring::{Doorbell, Ring, RingConfig, bind_listener};
 use fulcrum_shard::*;
 use std::collections::HashMap;
+use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
@@ -34,6 +35,8 @@ pub struct Store {
     pub loads: usize,
     /// Times it was asked whether somebody may still be connected.
     pub rechecks: usize,
+    /// Segments prepared from now on are on a disk that takes no write.
+    pub disk_fails: bool,
 }
 
 struct FakeRegistry {
@@ -144,7 +147,10 @@ impl FakeSegments {
                 match request {
                     SegmentRequest::Prepare { number, path, bytes, mode, .. } => {
                         std::fs::write(&path, vec![0; bytes as usize]).unwrap();
-                        let result = open_segment(&path, mode);
+                        let result = match store.lock().unwrap().disk_fails {
+                            true => File::options().write(true).open("/dev/full"),
+                            false => open_segment(&path, mode),
+                        };
                         let _ = shard.send(Message::SegmentPrepared { number, result });
                     }
                     SegmentRequest::Drop { path, .. } => drop(std::fs::remove_file(path)),
