@@ -1,6 +1,7 @@
 //! A node's shards on real rings and sockets, with a registry of this file in place of the replica.
 
 #![allow(dead_code, reason = "each test file uses its part")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends where its world breaks")]
 
 use fulcrum_journal::{JournalConfig, Opened, SegmentRequest, Tail, open, open_segment};
 use fulcrum_mqtt::{
