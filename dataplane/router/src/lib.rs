@@ -13,7 +13,7 @@ mod limits;
 mod link;
 mod routes;
 
-pub use commands::{Command, CommandDesk, Dispatch, Outcome};
+pub use commands::{Answered, Command, CommandDesk, Dispatch, Outcome};
 pub use deliveries::{Deliveries, DeliveryId, Settled};
 pub use limits::{DELIVERIES_MAX, PENDING_COMMANDS_MAX, SUBSCRIPTIONS_PER_TENANT_MAX};
 pub use link::{LinkId, ShardIndex, owner};

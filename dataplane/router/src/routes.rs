@@ -26,6 +26,7 @@ pub struct RoutesFull;
 #[derive(Default)]
 pub struct Routes {
     tenants: HashMap<Box<str>, TenantRoutes>,
+    subscriptions: usize,
     version: u64,
 }
 
@@ -70,6 +71,7 @@ impl Routes {
             None => {
                 targets.push(target);
                 routes.subscriptions += 1;
+                self.subscriptions += 1;
             }
         }
         self.version += 1;
@@ -84,6 +86,7 @@ impl Routes {
         }
         self.version += 1;
         routes.subscriptions -= 1;
+        self.subscriptions -= 1;
         if routes.subscriptions == 0 {
             self.tenants.remove(tenant);
         }
@@ -109,7 +112,7 @@ impl Routes {
 
     /// Subscriptions of all tenants.
     pub fn subscriptions(&self) -> usize {
-        self.tenants.values().map(|routes| routes.subscriptions).sum()
+        self.subscriptions
     }
 }
 

@@ -7,11 +7,12 @@ use crate::connections::{Key, Protocol};
 use crate::message::PeerMessage;
 use crate::mqtt::Outgoing;
 use crate::plane::{Inbound, Plane};
-use crate::stored::Waiter;
+use crate::retry::Named;
+use crate::stored::{NotStored, Waiter};
 use fulcrum_frame::Class;
 use fulcrum_mqtt::{QoS, encode_publish_parts};
 use fulcrum_ring::Io;
-use fulcrum_router::{Command, Dispatch, LinkId, Outcome, owner};
+use fulcrum_router::{Answered, Command, Dispatch, LinkId, Outcome, owner};
 use std::sync::Arc;
 
 /// Status of a delivered command (`fulcrum_contract::commands::delivery_status`).
@@ -33,7 +34,7 @@ impl Plane {
             return self.outbox.tell(shard, PeerMessage::Attach { tenant, device, link });
         }
         self.registry.present(&tenant, &device);
-        let next = self.commands.attach(tenant.clone(), device.clone(), link);
+        let next = self.commands.attach(tenant.clone(), device.clone(), link, self.now);
         self.dispatch(io, tenant, device, next);
     }
 
@@ -63,18 +64,24 @@ impl Plane {
             let message = PeerMessage::CommandOutcome { tenant, device, link, id, outcome };
             return self.outbox.tell(shard, message);
         }
-        let answered = self.commands.answered(&tenant, &device, link, &id, outcome);
-        let Some((command, next)) = answered else { return };
-        match outcome {
-            Outcome::Accepted => {
+        let answered = self.commands.answered(&tenant, &device, link, &id, outcome, self.now);
+        let next = match answered {
+            Answered::Taken(next) => {
                 self.metrics.commands_accepted.add(1);
-                self.report(&tenant, &device, &command.id, DELIVERED);
+                let (tenant, device) = (tenant.clone(), device.clone());
+                self.report(Named { tenant, device, id }, DELIVERED);
+                next
             }
-            Outcome::Released => {
+            Answered::Released(command) => {
                 self.metrics.commands_released.add(1);
                 self.registry.absent(&tenant, &device);
+                if self.is_late(&command) {
+                    self.expired(tenant.clone(), device.clone(), id);
+                }
+                Dispatch::Idle
             }
-        }
+            Answered::Nothing(next) => next,
+        };
         self.dispatch(io, tenant, device, next);
     }
 
@@ -92,27 +99,36 @@ impl Plane {
                 Dispatch::Idle => return,
                 Dispatch::Load => {
                     if self.registry.load_commands(&tenant, &device).is_err() {
-                        // Asked again when the next command arrives or the device subscribes again.
-                        next = self.commands.loaded(&tenant, &device, Vec::new());
-                        tracing::warn!(%tenant, %device, "the command store is busy; commands wait");
-                        continue;
+                        self.commands.not_loaded(&tenant, &device);
+                        self.retry.loads.insert((tenant, device));
                     }
                     return;
                 }
+                Dispatch::Deliver(link, command) if self.is_late(&command) => {
+                    let id = command.id.as_str();
+                    let outcome = Outcome::Accepted;
+                    let answered =
+                        self.commands.answered(&tenant, &device, link, id, outcome, self.now);
+                    next = match answered {
+                        Answered::Taken(next) => {
+                            self.metrics.commands_expired.add(1);
+                            let (tenant, device) = (tenant.clone(), device.clone());
+                            self.report(Named { tenant, device, id: id.to_owned() }, EXPIRED);
+                            next
+                        }
+                        Answered::Nothing(next) => next,
+                        Answered::Released(_) => Dispatch::Idle,
+                    };
+                }
                 Dispatch::Deliver(link, command) => {
-                    if command.deliver_by_ms.is_some_and(|by| by < self.now_ms) {
-                        self.metrics.commands_expired.add(1);
-                        self.report(&tenant, &device, &command.id, EXPIRED);
-                        let id = command.id.as_str();
-                        let answered =
-                            self.commands.answered(&tenant, &device, link, id, Outcome::Accepted);
-                        next = answered.map_or(Dispatch::Idle, |(_, next)| next);
-                        continue;
-                    }
                     return self.deliver_command(io, link, tenant, device, command);
                 }
             }
         }
+    }
+
+    fn is_late(&self, command: &Command) -> bool {
+        command.deliver_by_ms.is_some_and(|by| by < self.now_ms)
     }
 
     /// Writes a command to the device's connection, here or on the shard that has it.
@@ -168,7 +184,8 @@ impl Plane {
     }
 
     /// Tells the cloud what became of a command; after the commit the store forgets it.
-    fn report(&mut self, tenant: &Arc<str>, device: &Arc<str>, id: &str, status: u16) {
+    pub(crate) fn report(&mut self, command: Named, status: u16) {
+        let Named { tenant, device, id } = &command;
         let inbound = Inbound {
             class: Class::CommandStatus,
             qos: 1,
@@ -186,18 +203,28 @@ impl Plane {
             payload: &[],
         };
         let waiter =
-            Waiter::Command { tenant: tenant.clone(), device: device.clone(), id: id.to_owned() };
-        if let Err(error) = self.store(&inbound, waiter) {
+            Waiter::Command { tenant: tenant.clone(), device: device.clone(), id: id.clone() };
+        let untold = match self.store(&inbound, waiter) {
+            Ok(()) => return,
+            Err(error @ (NotStored::Later | NotStored::Full)) => {
+                self.report_later(command, status).map_err(|command| (command, error))
+            }
+            Err(error) => Err((command, error)),
+        };
+        if let Err((command, error)) = untold {
             // The device has it, or nobody will; forgetting it is right even if the cloud does not hear of it.
+            let Named { tenant, device, id } = &command;
             tracing::warn!(%tenant, %device, command = id, ?error, "cannot report what became of a command");
-            self.registry.command_done(tenant, device, id);
+            self.forget_command(command);
         }
     }
 
-    /// A command's time was over while it waited in the store.
-    pub(crate) fn expired(&mut self, tenant: &Arc<str>, device: &Arc<str>, id: &str) {
-        self.metrics.commands_expired.add(1);
-        self.report(tenant, device, id, EXPIRED);
+    /// A command's time was over while it waited.
+    pub(crate) fn expired(&mut self, tenant: Arc<str>, device: Arc<str>, id: String) {
+        if self.commands.expire(&tenant, &device, &id) {
+            self.metrics.commands_expired.add(1);
+            self.report(Named { tenant, device, id }, EXPIRED);
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! What other shards and threads have sent, handled once a turn.
 
 use crate::connections::{Connection, Hold, Key, Protocol};
-use crate::identity::{Adapter, Role};
+use crate::identity::Principal;
 use crate::message::{Message, PeerMessage};
 use crate::ports::Ticket;
 use crate::shard::Shard;
@@ -33,6 +33,7 @@ impl Shard {
             self.take_message(io, message);
         }
         self.plane.take_forwarded(&mailbox);
+        self.evict();
         self.after_input(io);
         left == 0 && !mailbox.is_empty()
     }
@@ -71,7 +72,6 @@ impl Shard {
             }
             PeerMessage::TakenOver { link } => plane.ending.push(Key(link.key)),
         }
-        self.plane.metrics.subscriptions.set(self.plane.routes.subscriptions() as u64);
     }
 
     fn take_message(&mut self, io: &mut Io<'_>, message: Message) {
@@ -83,15 +83,16 @@ impl Shard {
                 self.take_authorisation(io, ticket, device, result);
             }
             Message::Commands { tenant, device, commands } => {
-                let next = self.plane.commands.loaded(&tenant, &device, commands);
+                let now = self.plane.now;
+                let next = self.plane.commands.loaded(&tenant, &device, commands, now);
                 self.plane.dispatch(io, tenant, device, next);
             }
             Message::CommandArrived { tenant, device } => {
-                let next = self.plane.commands.arrived(&tenant, &device);
+                let next = self.plane.commands.arrived(&tenant, &device, self.plane.now);
                 self.plane.dispatch(io, tenant, device, next);
             }
             Message::CommandExpired { tenant, device, id } => {
-                self.plane.expired(&tenant, &device, &id);
+                self.plane.expired(tenant, device, id);
             }
             Message::LiveOutcome { ticket, accepted } => {
                 let plane = &mut self.plane;
@@ -104,44 +105,40 @@ impl Shard {
             Message::IdentityChanged { recheck } => {
                 self.plane.identity_version += 1;
                 if recheck {
-                    self.recheck_devices();
+                    self.plane.recheck_all();
                 }
             }
             Message::Evict { tenant, device } => {
-                let evicted = self.plane.connections.keys(|connection| {
-                    let principal = match &connection.protocol {
-                        Protocol::Mqtt(session) => session.principal(),
-                        Protocol::Http(session) => session.principal(),
-                    };
-                    principal.is_some_and(|principal| {
-                        principal.tenant == tenant
-                            && device.as_ref().is_none_or(|device| principal.name == *device)
-                    })
-                });
-                self.plane.ending.extend(evicted);
+                self.evictions.insert((tenant, device));
             }
             Message::Drain => self.begin_drain(io),
         }
     }
 
-    /// HTTP sessions ask by themselves with their next request.
-    fn recheck_devices(&mut self) {
-        let plane = &mut self.plane;
-        for connection in plane.connections.iter() {
-            if let Protocol::Mqtt(session) = &connection.protocol
-                && let Some(principal) = session.principal()
-                && principal.role == Role::Device
-            {
-                plane.registry.recheck(Adapter::Mqtt, &principal.tenant, &principal.name);
-            }
+    /// Ends the connections of everybody who was evicted since; one look at the table, however many they are.
+    fn evict(&mut self) {
+        if self.evictions.is_empty() {
+            return;
         }
+        let evictions = std::mem::take(&mut self.evictions);
+        let evicted = self.plane.connections.keys(|connection| {
+            let principal = match &connection.protocol {
+                Protocol::Mqtt(session) => session.principal(),
+                Protocol::Http(session) => session.principal(),
+            };
+            principal.is_some_and(|Principal { tenant, name, .. }| {
+                evictions.contains(&(tenant.clone(), Some(name.clone())))
+                    || evictions.contains(&(tenant.clone(), None))
+            })
+        });
+        self.plane.ending.extend(evicted);
     }
 
     fn take_authentication(
         &mut self,
         io: &mut Io<'_>,
         ticket: Ticket,
-        result: Result<crate::Principal, crate::Refusal>,
+        result: Result<Principal, crate::Refusal>,
     ) {
         let key = Key(ticket.0);
         let Some(mut connection) = self.plane.connections.take(key) else { return };
@@ -153,7 +150,7 @@ impl Shard {
                 session.authenticated(&mut self.plane, io, (key, connection.id), result)
             }
             Protocol::Http(session) => {
-                session.authenticated(&self.plane, result);
+                session.authenticated(result);
                 true
             }
         };
@@ -175,7 +172,7 @@ impl Shard {
         let goes_on = match &mut connection.protocol {
             Protocol::Mqtt(session) => session.authorised(&self.plane, device, result),
             Protocol::Http(session) => {
-                session.authorised(&self.plane, device, result);
+                session.authorised(device, result);
                 true
             }
         };

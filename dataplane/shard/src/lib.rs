@@ -44,6 +44,7 @@ mod mqtt;
 mod outbox;
 mod plane;
 mod ports;
+mod retry;
 mod shard;
 mod stored;
 mod telemetry;

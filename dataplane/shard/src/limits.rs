@@ -50,6 +50,12 @@ pub const LANE_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// them, one packet at most a few hundred; beyond this no connection is read from until there is room again.
 pub const OUTBOX_CONTROL_MAX: usize = 64 * 1024;
 
+/// Reports on commands that may wait for room in the journal; beyond it the cloud does not hear what became of one.
+pub const REPORTS_WAITING_MAX: usize = 4096;
+
+/// Connections the store is asked about at once after a change that may concern all; its queue is everybody's.
+pub const RECHECKS_AT_ONCE: usize = 128;
+
 /// Messages from other shards and threads handled in one turn; the rest follow in the next.
 pub const INBOX_PER_TURN: usize = 1024;
 

@@ -7,6 +7,7 @@ use crate::message::PeerMessage;
 use crate::metrics::ShardMetrics;
 use crate::outbox::Outbox;
 use crate::ports::{LiveConsumer, Registry};
+use crate::retry::Retry;
 use crate::stored::{NotStored, Stored, Waiter};
 use fulcrum_frame::{Class, Frame, FrameBuilder, FrameError, Tag};
 use fulcrum_router::{
@@ -102,7 +103,9 @@ pub(crate) struct Plane {
     pub settled: VecDeque<(Producer, bool)>,
     /// Commands devices on this shard have acknowledged.
     pub taken_commands: VecDeque<TakenCommand>,
-    /// Connections to end, and why for the log.
+    /// What had no room and is done later.
+    pub retry: Retry,
+    /// Connections to end.
     pub ending: Vec<Key>,
     /// Connections whose hold is over.
     pub resuming: Vec<Key>,

@@ -2,7 +2,7 @@
 //!
 //! Every call returns at once. An answer comes back as a [`crate::Message`] through the shard's [`crate::ShardHandle`].
 
-use crate::identity::{Adapter, Password};
+use crate::identity::{Adapter, Password, Principal};
 use fulcrum_journal::SegmentRequest;
 use std::sync::Arc;
 
@@ -35,14 +35,15 @@ pub trait Registry: Send {
         device: &str,
     ) -> Result<(), Busy>;
 
-    /// Asks whether a connected device still may be; if not, answered with [`crate::Message::Evict`].
-    fn recheck(&mut self, adapter: Adapter, tenant: &Arc<str>, device: &Arc<str>);
+    /// Asks whether a connected peer still may be; if not, answered with [`crate::Message::Evict`].
+    fn recheck(&mut self, adapter: Adapter, principal: &Principal) -> Result<(), Busy>;
 
-    /// Asks for a device's oldest pending commands; answered with [`crate::Message::Commands`].
+    /// Asks for a device's oldest pending commands; answered with [`crate::Message::Commands`]. Questions and
+    /// [`Registry::command_done`] take effect in the order they are given.
     fn load_commands(&mut self, tenant: &Arc<str>, device: &Arc<str>) -> Result<(), Busy>;
 
     /// The device has taken the command, or its time is over: forget it.
-    fn command_done(&mut self, tenant: &Arc<str>, device: &Arc<str>, id: &str);
+    fn command_done(&mut self, tenant: &Arc<str>, device: &Arc<str>, id: &str) -> Result<(), Busy>;
 
     /// The device can take commands here now.
     fn present(&mut self, tenant: &Arc<str>, device: &Arc<str>);

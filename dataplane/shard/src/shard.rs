@@ -8,12 +8,13 @@ use crate::metrics::ShardMetrics;
 use crate::outbox::{Outbox, Peer};
 use crate::plane::{Plane, Producer, Settings};
 use crate::ports::{LiveConsumer, Registry, Segments};
+use crate::retry::{Named, RETRY, Retry};
 use crate::stored::{Stored, WRITE_TOKEN, Waiter};
 use crate::{http, mqtt};
 use fulcrum_journal::{Partition, WriteMode};
 use fulcrum_ring::{CloseReason, ConnectionId, Handler, Io, ListenerId, WriteDone};
 use fulcrum_router::{CommandDesk, Deliveries, Outcome, Routes, ShardIndex};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -59,6 +60,8 @@ const DELIVERIES_TIMER: u64 = u64::MAX;
 const ANOTHER_LOOK_TIMER: u64 = u64::MAX - 1;
 /// Timer of a drain that takes too long.
 pub(crate) const DRAIN_TIMER: u64 = u64::MAX - 2;
+/// Timer of what had no room before.
+const RETRY_TIMER: u64 = u64::MAX - 3;
 
 /// How soon work that nobody will ring for is looked at again.
 const ANOTHER_LOOK: Duration = Duration::from_millis(5);
@@ -71,6 +74,9 @@ pub struct Shard {
     speaks: HashMap<ListenerId, Speaks>,
     delivery_timer: bool,
     another_look_timer: bool,
+    retry_timer: bool,
+    /// Who was evicted in this turn: a device or application of a tenant, or all of it.
+    pub(crate) evictions: HashSet<(Arc<str>, Option<Arc<str>>)>,
     pub(crate) cursor_flushed: bool,
     pub(crate) quiet_told: bool,
 }
@@ -102,6 +108,7 @@ impl Shard {
             congested: Vec::new(),
             settled: VecDeque::new(),
             taken_commands: VecDeque::new(),
+            retry: Retry::default(),
             ending: Vec::new(),
             resuming: Vec::new(),
             draining: false,
@@ -115,6 +122,8 @@ impl Shard {
             speaks: HashMap::new(),
             delivery_timer: false,
             another_look_timer: false,
+            retry_timer: false,
+            evictions: HashSet::new(),
             cursor_flushed: false,
             quiet_told: false,
         }
@@ -204,7 +213,7 @@ impl Shard {
                 self.plane.outbox.tell(shard, PeerMessage::Stored { id, accepted: durable });
             }
             Waiter::Command { tenant, device, id } if durable => {
-                self.plane.registry.command_done(&tenant, &device, &id);
+                self.plane.forget_command(Named { tenant, device, id });
             }
             // A command is kept in the store then: delivered again after the restart, at least once.
             Waiter::Command { .. } | Waiter::Nobody => {}
@@ -227,12 +236,17 @@ impl Shard {
             self.another_look_timer = true;
             io.set_timer(ANOTHER_LOOK, ANOTHER_LOOK_TIMER);
         }
+        if !self.plane.retry.is_empty() && !self.retry_timer {
+            self.retry_timer = true;
+            io.set_timer(RETRY, RETRY_TIMER);
+        }
     }
 
     fn publish_gauges(&mut self) {
         let metrics = &self.plane.metrics;
         metrics.turns.add(1);
         metrics.connections.set(self.plane.connections.len() as u64);
+        metrics.subscriptions.set(self.plane.routes.subscriptions() as u64);
         metrics.command_consumers.set(self.plane.commands.devices() as u64);
         metrics.deliveries_waiting.set(self.plane.deliveries.len() as u64);
         metrics.connections_parked.set(self.plane.parked.len() as u64);
@@ -314,6 +328,11 @@ impl Handler for Shard {
                 self.another_look_timer = false;
                 // A lane to another shard was full, maybe: nobody rings when it is not.
                 self.plane.release_parked();
+            }
+            RETRY_TIMER => {
+                self.retry_timer = false;
+                self.plane.retry(io);
+                self.after_input(io);
             }
             DRAIN_TIMER => io.stop(),
             key => self.check_silence(io, Key(key)),

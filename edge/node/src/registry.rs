@@ -1,7 +1,7 @@
 //! The shards' way to the registry's replica: questions go to threads that may block, answers come back as messages.
 
 use fulcrum_contract::registry::Permission;
-use fulcrum_contract::{CommandId, DeviceId, TenantId};
+use fulcrum_contract::{ApplicationId, CommandId, DeviceId, TenantId};
 use fulcrum_identity::{AuthJob, Identity, Verifier};
 use fulcrum_shard::{
     Adapter, Busy, Command, Message, PENDING_COMMANDS_MAX, Password, Principal, Refusal, Registry,
@@ -63,19 +63,20 @@ impl Registry for ShardRegistry {
         })
     }
 
-    fn recheck(&mut self, adapter: Adapter, tenant: &Arc<str>, device: &Arc<str>) {
-        let shard = self.shard.clone();
-        let (tenant, device) = (tenant.clone(), device.clone());
-        let work = move |identity: &Identity| {
-            if !may_be_connected(identity, Some(adapter), &tenant, &device) {
-                offer(&shard, Message::Evict { tenant, device: Some(device) });
+    fn recheck(&mut self, adapter: Adapter, principal: &Principal) -> Result<(), Busy> {
+        let (shard, principal) = (self.shard.clone(), principal.clone());
+        self.store(move |identity| {
+            let Principal { tenant, name, role } = principal;
+            let may_stay = match role {
+                Role::Device => may_be_connected(identity, Some(adapter), &tenant, &name),
+                Role::Application { may_consume } => {
+                    application_may_be_connected(identity, &tenant, &name, may_consume)
+                }
+            };
+            if !may_stay {
+                offer(&shard, Message::Evict { tenant, device: Some(name) });
             }
-        };
-        if self.store(work).is_err() {
-            tracing::warn!(
-                "the store is busy: a device that was deleted may stay connected until it reconnects"
-            );
-        }
+        })
     }
 
     fn load_commands(&mut self, tenant: &Arc<str>, device: &Arc<str>) -> Result<(), Busy> {
@@ -87,17 +88,14 @@ impl Registry for ShardRegistry {
         })
     }
 
-    fn command_done(&mut self, tenant: &Arc<str>, device: &Arc<str>, id: &str) {
-        let Some((tenant_id, device_id)) = parsed(tenant, device) else { return };
-        let Ok(command) = CommandId::parse(id) else { return };
-        let work = move |identity: &Identity| {
-            if let Err(error) = identity.command_done(&tenant_id, &device_id, &command) {
+    fn command_done(&mut self, tenant: &Arc<str>, device: &Arc<str>, id: &str) -> Result<(), Busy> {
+        let Some((tenant, device)) = parsed(tenant, device) else { return Ok(()) };
+        let Ok(command) = CommandId::parse(id) else { return Ok(()) };
+        self.store(move |identity| {
+            if let Err(error) = identity.command_done(&tenant, &device, &command) {
                 tracing::error!(%error, "cannot forget a delivered command; the device may see it again");
             }
-        };
-        if self.store(work).is_err() {
-            tracing::warn!(%tenant, %device, command = id, "the store is busy: a delivered command may be seen again after a restart");
-        }
+        })
     }
 
     fn present(&mut self, tenant: &Arc<str>, device: &Arc<str>) {
@@ -165,6 +163,30 @@ pub fn may_be_connected(
             None => state.tenant_enabled == Some(true) && state.device_enabled == Some(true),
         },
         Err(_) => true,
+    }
+}
+
+/// Whether an application is enabled in a tenant that is too, and still has the permission it came with.
+pub fn application_may_be_connected(
+    identity: &Identity,
+    tenant: &str,
+    application: &str,
+    may_consume: bool,
+) -> bool {
+    let (Ok(tenant), Ok(application)) =
+        (TenantId::parse(tenant), ApplicationId::parse(application))
+    else {
+        return false;
+    };
+    match (identity.tenant(&tenant), identity.application(&tenant, &application)) {
+        (Ok(tenant), Ok(document)) => {
+            tenant.is_some_and(|tenant| tenant.enabled)
+                && document.is_some_and(|document| {
+                    document.enabled
+                        && (!may_consume || document.permissions.contains(&Permission::Consume))
+                })
+        }
+        _ => true,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Between the uplink and the shards: outcomes and registry changes one way, live telemetry the other.
 
-use crate::registry::{may_be_connected, offer};
+use crate::registry::{application_may_be_connected, may_be_connected, offer};
 use fulcrum_identity::{Applied, Identity, Verifier};
 use fulcrum_shard::{Busy, LiveConsumer, Message, ShardHandle, owner, shard_of_ticket};
 use fulcrum_uplink::{LinkState, LiveSender, UplinkEvents};
@@ -27,12 +27,13 @@ pub struct Events {
 
 impl UplinkEvents for Events {
     fn applied(&self, applied: &Applied) {
+        announce_commands(applied, &self.shards);
         let (applied, shards) = (applied.clone(), self.shards.clone());
         let work = Box::new(move |identity: &Identity| tell_shards(&applied, identity, &shards));
         if self.verifier.submit_store(work).is_err() {
             // Rare: the store is behind by a whole queue. Everything is asked for again instead.
             for shard in &self.shards {
-                let _ = shard.send(Message::IdentityChanged { recheck: true });
+                offer(shard, Message::IdentityChanged { recheck: true });
             }
         }
     }
@@ -67,12 +68,16 @@ fn tell_shards(applied: &Applied, identity: &Identity, shards: &[ShardHandle]) {
         }
     }
     for (tenant, application) in &applied.applications_changed {
-        let enabled = identity.application(tenant, application);
-        if matches!(enabled, Ok(document) if !document.as_ref().is_some_and(|document| document.enabled))
-        {
-            evict(shards, tenant.as_str(), application.as_str());
+        let (tenant, application) = (tenant.as_str(), application.as_str());
+        // Without its permission an application has nothing to do on the node.
+        if !application_may_be_connected(identity, tenant, application, true) {
+            evict(shards, tenant, application);
         }
     }
+}
+
+/// They are in the store: the shards that own the devices ask for them.
+fn announce_commands(applied: &Applied, shards: &[ShardHandle]) {
     for (tenant, device) in &applied.commands {
         let shard = owner(&[tenant.as_str(), device.as_str()], shards.len() as u16);
         let message = Message::CommandArrived {

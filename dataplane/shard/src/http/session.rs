@@ -41,6 +41,8 @@ pub(crate) struct Session {
     /// Number of the request `answers` begins with.
     first: u64,
     asking_since: Option<Instant>,
+    /// The registry's version when it was asked: its answer may be as old.
+    asked_version: u64,
     /// Since when a request is arriving.
     arriving_since: Option<Instant>,
     /// The request after whose answer the connection ends.
@@ -73,6 +75,7 @@ impl Session {
             answers: VecDeque::new(),
             first: 0,
             asking_since: None,
+            asked_version: 0,
             arriving_since: None,
             closes_at: None,
         }
@@ -156,6 +159,7 @@ impl Session {
             Err(Stop::Wait(hold)) => {
                 if hold == Hold::Registry {
                     self.asking_since = Some(plane.now);
+                    self.asked_version = plane.identity_version;
                 }
                 return Flow::Again(hold);
             }
@@ -235,12 +239,12 @@ impl Session {
     }
 
     /// The registry's answer to an authentication.
-    pub(crate) fn authenticated(&mut self, plane: &Plane, result: Result<Principal, Refusal>) {
+    pub(crate) fn authenticated(&mut self, result: Result<Principal, Refusal>) {
         self.asking_since = None;
         let Some(authorization) = self.asked.take() else { return };
         match result {
             Ok(principal) => {
-                let version = plane.identity_version;
+                let version = self.asked_version;
                 self.principal = Some(Verified { authorization, principal, version });
             }
             Err(refusal) => {
@@ -251,19 +255,14 @@ impl Session {
     }
 
     /// The registry's answer about a device the peer wants to act for.
-    pub(crate) fn authorised(
-        &mut self,
-        plane: &Plane,
-        device: String,
-        result: Result<(), Refusal>,
-    ) {
+    pub(crate) fn authorised(&mut self, device: String, result: Result<(), Refusal>) {
         self.asking_since = None;
         match result {
             Ok(()) => {
                 if self.authorised.len() >= AUTHORISED_DEVICES_MAX {
                     self.authorised.clear();
                 }
-                self.authorised.insert(device, plane.identity_version);
+                self.authorised.insert(device, self.asked_version);
             }
             Err(refusal) => self.refusal = Some(refusal),
         }

@@ -55,6 +55,7 @@ impl Session {
         }
         self.client_id = connect.client_id.into();
         self.keep_alive = Duration::from_secs(u64::from(connect.keep_alive_s));
+        self.asked_version = plane.identity_version;
         self.phase = Phase::Authenticating { since: plane.now };
         Flow::Hold(Hold::Registry)
     }
@@ -80,6 +81,10 @@ impl Session {
             plane.claim(tenant, client_id, plane.link(key));
         }
         self.phase = Phase::Connected(principal);
+        if self.asked_version != plane.identity_version {
+            // It may have been evicted before it was there.
+            plane.recheck(key);
+        }
         plane.metrics.connections_authenticated.add(1);
         let Some(output) = io.output(id) else { return false };
         encode_connack(false, ConnectReturnCode::Accepted, output);

@@ -122,6 +122,7 @@ impl Session {
         match plane.registry.authorise(ticket, Adapter::Mqtt, &tenant, &gateway, address.device) {
             Ok(()) => {
                 self.asking_since = Some(plane.now);
+                self.asked_version = plane.identity_version;
                 Err(Flow::Again(Hold::Registry))
             }
             Err(_) => {
@@ -146,7 +147,7 @@ impl Session {
         if self.authorised.len() >= AUTHORISED_DEVICES_MAX {
             self.authorised.clear();
         }
-        self.authorised.insert(device, plane.identity_version);
+        self.authorised.insert(device, self.asked_version);
         true
     }
 

@@ -59,6 +59,8 @@ pub(crate) struct Session {
     pub(super) authorised: HashMap<String, u64>,
     /// Since when the registry owes an answer about a device.
     pub(super) asking_since: Option<Instant>,
+    /// The registry's version when it was asked: its answer may be as old.
+    pub(super) asked_version: u64,
     /// Messages at QoS 1 from the peer in the order they came, and whether their PUBACK is due. PUBACKs leave in that
     /// order [MQTT-4.6.0-2], though telemetry and events of several devices are settled in any.
     unanswered: VecDeque<(u16, bool)>,
@@ -77,6 +79,7 @@ impl Session {
             filters: Vec::new(),
             authorised: HashMap::new(),
             asking_since: None,
+            asked_version: 0,
             unanswered: VecDeque::new(),
             outgoing: HashMap::new(),
             last_packet_id: 0,

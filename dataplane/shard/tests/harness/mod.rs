@@ -73,7 +73,7 @@ impl Registry for FakeRegistry {
             return Ok(());
         }
         let shard = self.shard.clone();
-        let slow = name == "slow";
+        let slow = name.starts_with("slow");
         std::thread::spawn(move || {
             if slow {
                 std::thread::sleep(Duration::from_millis(300));
@@ -101,26 +101,41 @@ impl Registry for FakeRegistry {
         Ok(())
     }
 
-    fn recheck(&mut self, _adapter: Adapter, tenant: &Arc<str>, device: &Arc<str>) {
-        if **device == *"deleted" {
-            let (tenant, device) = (tenant.clone(), Some(device.clone()));
+    fn recheck(&mut self, _adapter: Adapter, principal: &Principal) -> Result<(), Busy> {
+        let mut store = self.store.lock().unwrap();
+        if store.busy {
+            return Err(Busy);
+        }
+        store.rechecks += 1;
+        if principal.name.ends_with("deleted") {
+            let (tenant, device) = (principal.tenant.clone(), Some(principal.name.clone()));
             self.shard.send(Message::Evict { tenant, device }).unwrap();
         }
+        Ok(())
     }
 
     fn load_commands(&mut self, tenant: &Arc<str>, device: &Arc<str>) -> Result<(), Busy> {
         let key = (tenant.to_string(), device.to_string());
-        let commands = self.store.lock().unwrap().commands.get(&key).cloned().unwrap_or_default();
+        let mut store = self.store.lock().unwrap();
+        if store.busy {
+            return Err(Busy);
+        }
+        store.loads += 1;
+        let commands = store.commands.get(&key).cloned().unwrap_or_default();
         let (tenant, device) = (tenant.clone(), device.clone());
         self.shard.send(Message::Commands { tenant, device, commands }).unwrap();
         Ok(())
     }
 
-    fn command_done(&mut self, tenant: &Arc<str>, device: &Arc<str>, id: &str) {
+    fn command_done(&mut self, tenant: &Arc<str>, device: &Arc<str>, id: &str) -> Result<(), Busy> {
         let mut store = self.store.lock().unwrap();
+        if store.busy {
+            return Err(Busy);
+        }
         let key = (tenant.to_string(), device.to_string());
         store.commands.entry(key).or_default().retain(|command| command.id != id);
         store.done.push(id.to_owned());
+        Ok(())
     }
 
     fn present(&mut self, _tenant: &Arc<str>, device: &Arc<str>) {
