@@ -21,6 +21,8 @@ pub(crate) async fn prepare(
     mode: WriteMode,
     requests: &Requests,
 ) -> io::Result<File> {
+    // glommio opens a directory by a relative path against no directory at all: EBADF.
+    let path = &std::path::absolute(path)?;
     let unfinished = unfinished(path);
     let written = match write(path, &unfinished, bytes, requests).await {
         Err(error) if has_no_direct_writes(&error) => {

@@ -59,6 +59,14 @@ fn a_prepared_segment_is_all_zeros_and_a_dropped_one_is_gone() {
 }
 
 #[test]
+fn a_relative_path_will_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let up: std::path::PathBuf =
+        std::env::current_dir().unwrap().components().skip(1).map(|_| "..").collect();
+    check_prepared_and_dropped(&up.join(dir.path().strip_prefix("/").unwrap()));
+}
+
+#[test]
 fn a_file_system_in_memory_will_do() {
     // Where there is no such mount the other test has said it all.
     if let Ok(dir) = tempfile::tempdir_in("/dev/shm") {

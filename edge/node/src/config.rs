@@ -207,7 +207,9 @@ impl Config {
         let text = std::fs::read_to_string(path)
             .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
         let mut config = Config::parse(&text, path)?;
-        let folder = path.parent().unwrap_or(Path::new(""));
+        let whole = std::path::absolute(path)
+            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let folder = whole.parent().unwrap_or(Path::new("/"));
         let absolute = |file: &mut PathBuf| *file = folder.join(&*file);
         absolute(&mut config.node.data_dir);
         if let Some(uplink) = &mut config.uplink {
