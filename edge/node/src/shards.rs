@@ -93,7 +93,7 @@ impl Shards {
     fn introduce(
         &mut self,
         mailboxes: &[Arc<Mailbox>],
-        meetings: Vec<(Receiver<Made>, SyncSender<Vec<Option<Peer>>>)>,
+        meetings: Vec<Meeting>,
     ) -> Result<(), Box<dyn std::error::Error>> {
         let mut doorbells = Vec::new();
         for (index, (made, _)) in meetings.iter().enumerate() {
@@ -139,6 +139,8 @@ impl Shards {
     }
 }
 
+/// Hears that a shard's ring is made; tells it who the others are.
+type Meeting = (Receiver<Made>, SyncSender<Vec<Option<Peer>>>);
 type Made = Result<(Waker, Doorbell), RingError>;
 
 fn run(
