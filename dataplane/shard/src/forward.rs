@@ -44,6 +44,8 @@ struct Unfinished {
 #[derive(Default)]
 pub(crate) struct Arriving {
     unfinished: Option<Unfinished>,
+    /// The lane that is looked at first: behind the one looked at last, so that a full lane starves no other.
+    next: usize,
 }
 
 impl Arriving {
@@ -74,13 +76,20 @@ impl Plane {
             self.arriving.unfinished = Some(unfinished);
             return;
         }
-        for (sender, lane) in mailbox.store_lanes.iter().enumerate() {
-            while let Some(batch) = lane.pop() {
-                let mut batch = Unfinished { from: ShardIndex(sender as u16), batch, done: 0 };
-                if !self.store_batch(&mut batch) {
-                    self.arriving.unfinished = Some(batch);
-                    return;
-                }
+        let lanes = &mailbox.store_lanes;
+        let mut empty = 0;
+        while empty < lanes.len() {
+            let sender = self.arriving.next % lanes.len();
+            self.arriving.next = sender + 1;
+            let Some(batch) = lanes[sender].pop() else {
+                empty += 1;
+                continue;
+            };
+            empty = 0;
+            let mut batch = Unfinished { from: ShardIndex(sender as u16), batch, done: 0 };
+            if !self.store_batch(&mut batch) {
+                self.arriving.unfinished = Some(batch);
+                return;
             }
         }
     }

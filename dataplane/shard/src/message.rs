@@ -228,9 +228,14 @@ impl Mailbox {
         Arc::new(Mailbox { control, lanes: lanes(), store_lanes: lanes() })
     }
 
+    /// Whether nothing waits but what is to be stored.
     pub(crate) fn is_empty(&self) -> bool {
-        let mut lanes = self.lanes.iter().chain(&self.store_lanes);
-        self.control.is_empty() && lanes.all(|lane| lane.batches.is_empty())
+        self.control.is_empty() && self.lanes.iter().all(|lane| lane.batches.is_empty())
+    }
+
+    /// Whether something waits to be stored.
+    pub(crate) fn has_stores(&self) -> bool {
+        self.store_lanes.iter().any(|lane| !lane.batches.is_empty())
     }
 
     pub(crate) fn lane_from(&self, shard: ShardIndex) -> &Lane {

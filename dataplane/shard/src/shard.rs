@@ -383,6 +383,7 @@ impl Handler for Shard {
     }
 
     fn has_inbox(&self) -> bool {
-        !self.mailbox.is_empty()
+        // While the journal is behind, what is to be stored waits for it and not for this shard.
+        !self.mailbox.is_empty() || self.plane.arriving.is_empty() && self.mailbox.has_stores()
     }
 }

@@ -287,7 +287,7 @@ fn a_failed_write_acknowledges_nothing_and_refuses_what_follows() {
     }
     assert!((10..100).contains(&acknowledged), "{acknowledged} before the first segment was full");
     assert_eq!(stored(&node.tails[0]).len(), acknowledged);
-    assert_eq!(node.metrics[0].journal_state.value(), 2);
+    node.wait_for("the state", |node| node.metrics[0].journal_state.value() == 2);
     let request = post("/event", "Content-Type: text/plain\r\n", "x");
     let answer = http(node.http[0], request.as_bytes(), 1);
     assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("failed"), "{answer}");
