@@ -7,7 +7,7 @@
 
 use crate::edges::Edge;
 use crate::registry::put;
-use crate::rows::{EdgeRow, NumberRow, decode, encode};
+use crate::rows::{EdgeRow, FloorRow, decode, encode};
 use crate::secrets::new_id;
 use crate::store::{Expect, FeedEntry, StoreError, Write};
 use crate::{Cloud, Error, keys};
@@ -45,13 +45,12 @@ impl Cloud {
             let feed = self.feed_id(&edge);
             let known = request.feed.as_deref() == Some(feed.as_str());
             let after = if known { request.after } else { 0 };
-            if known && after > 0 && self.has_lost_tombstones(&scopes, after).await? {
-                edge = self.restart_feed(&edge).await?;
-                continue;
-            }
+            let scope = keys::edge_scope(&edge.id, &edge.incarnation);
             let page = self.store.feed(&scopes, after, PAGE_CHANGES, PAGE_BYTES).await?;
+            // Looked at after the page was read, so that what is dropped meanwhile is noticed.
+            let lost = known && after > 0 && self.floor(&scope, &edge).await?.value > after;
             // A cursor from the future: this store was restored from an earlier time.
-            if after > page.head {
+            if lost || after > page.head {
                 edge = self.restart_feed(&edge).await?;
                 continue;
             }
@@ -61,7 +60,7 @@ impl Cloud {
                 let changes = page.entries.iter().map(change).collect::<Result<_, _>>()?;
                 return Ok(ChangePage { feed, changes, cursor, more: page.more });
             }
-            self.sweep_tombstones(&keys::edge_scope(&edge.id, &edge.incarnation), after).await?;
+            self.sweep_tombstones(&scope, &edge, after).await?;
             if watch.changed(left_ms).await {
                 edge = self.reread(&edge).await?;
             }
@@ -88,14 +87,13 @@ impl Cloud {
         Ok(Edge::of(edge.id.clone(), &decode(&item)?))
     }
 
-    async fn has_lost_tombstones(&self, scopes: &[String], after: u64) -> Result<bool, Error> {
-        let floors: Vec<_> = scopes.iter().map(|scope| keys::floor(scope)).collect();
-        for item in self.store.read(&floors).await?.into_iter().flatten() {
-            if decode::<NumberRow>(&item)?.value > after {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+    /// Below which version the edge's present feed has lost deletions. What was dropped under an earlier feed does not count:
+    /// a snapshot that was begun since then never contained it.
+    async fn floor(&self, scope: &str, edge: &Edge) -> Result<FloorRow, Error> {
+        let item = self.one(keys::floor(scope)).await?;
+        let row = item.as_ref().map(decode::<FloorRow>).transpose()?;
+        let none = || FloorRow { value: 0, feed: edge.feed.clone() };
+        Ok(row.filter(|row| row.feed == edge.feed).unwrap_or_else(none))
     }
 
     /// Gives the edge a new feed id, so that it takes a snapshot.
@@ -115,22 +113,24 @@ impl Cloud {
         self.reread(edge).await
     }
 
-    /// Drops deletions that the edge's cursor is past: it has them on disk.
-    async fn sweep_tombstones(&self, scope: &str, cursor: u64) -> Result<(), Error> {
-        let scopes = [scope.to_owned()];
-        let page = self.store.feed(&scopes, 0, SWEEP_ENTRIES, PAGE_BYTES).await?;
-        let seen = page.entries.iter().filter(|entry| entry.version <= cursor);
-        let gone: Vec<_> = seen.filter(|entry| is_tombstone(entry)).collect();
-        self.forget(scope, &gone).await
-    }
-
-    /// Drops entries and moves the scope's floor above them, in one write.
-    async fn forget(&self, scope: &str, gone: &[&FeedEntry]) -> Result<(), Error> {
-        let Some(value) = gone.iter().map(|entry| entry.version).max() else { return Ok(()) };
+    /// Drops deletions that the edge's cursor is past: it has them on disk. What lies below the floor was looked at before.
+    async fn sweep_tombstones(&self, scope: &str, edge: &Edge, cursor: u64) -> Result<(), Error> {
         let key = keys::floor(scope);
         let item = self.one(key.clone()).await?;
-        let before = item.as_ref().map(decode::<NumberRow>).transpose()?.map_or(0, |row| row.value);
-        let row = NumberRow { value: value.max(before) };
+        let row = item.as_ref().map(decode::<FloorRow>).transpose()?;
+        let floor = row.filter(|row| row.feed == edge.feed).map_or(0, |row| row.value);
+        if floor >= cursor {
+            return Ok(());
+        }
+        let scopes = [scope.to_owned()];
+        let page = self.store.feed(&scopes, floor, SWEEP_ENTRIES, PAGE_BYTES).await?;
+        let seen = || page.entries.iter().filter(|entry| entry.version <= cursor);
+        let gone: Vec<_> = seen().filter(|entry| is_tombstone(entry)).collect();
+        if gone.is_empty() && !page.more {
+            return Ok(());
+        }
+        let Some(value) = seen().map(|entry| entry.version).max() else { return Ok(()) };
+        let row = FloorRow { value, feed: edge.feed.clone() };
         let mut writes = vec![put(key, &row, Expect::as_read(item.as_ref()))];
         writes.extend(gone.iter().map(|entry| Write::Forget {
             scope: scope.to_owned(),

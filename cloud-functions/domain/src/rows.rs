@@ -93,7 +93,16 @@ pub(crate) struct GroupRow {
     pub created_ms: u64,
 }
 
-/// A number of its own: a position, a counter, a floor.
+/// Up to which version an edge's feed was rid of deletions.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct FloorRow {
+    pub value: u64,
+    /// The edge's `feed` at that time: for an edge that has begun a newer one it means nothing.
+    #[serde(default)]
+    pub feed: String,
+}
+
+/// A number of its own: a position, a counter.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct NumberRow {
     pub value: u64,

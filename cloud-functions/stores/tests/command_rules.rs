@@ -236,3 +236,70 @@ async fn a_cursor_below_dropped_deletions_gets_a_new_snapshot() {
     assert_ne!(restored.feed, before.feed);
     assert_eq!(restored.changes.len(), 3);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_of_several_pages_comes_to_its_end_after_deletions_were_dropped() {
+    let (cloud, _dir) = with_pump(settings()).await;
+    for number in 0..300 {
+        let id = device(&format!("d{number}"));
+        cloud.create_device(&tenant("acme"), Some(id), Default::default(), NOW).await.unwrap();
+    }
+    let edge = edge(&cloud, "one").await;
+    send(&cloud, request("a")).await.unwrap();
+    ship(&cloud, &edge, 1, &[frame(Class::CommandStatus, Some(("a", 200)), "")]).await.unwrap();
+    let mut changes = Vec::new();
+    for round in 0..2 {
+        let edge = cloud.edge_by_id(&edge.id).await.unwrap();
+        let (mut feed, mut after) = (None, 0);
+        changes.clear();
+        for _ in 0..5 {
+            let request = ChangesRequest { feed: feed.clone(), after, wait_s: 0 };
+            let page = cloud.changes(edge.clone(), &request).await.unwrap();
+            assert!(feed.is_none_or(|feed| feed == page.feed), "round {round} begins anew");
+            (feed, after) = (Some(page.feed), page.cursor);
+            changes.extend(page.changes);
+            if !page.more {
+                break;
+            }
+        }
+        // The poll with the newest cursor drops what was deleted; then the edge has to begin anew.
+        let idle = ChangesRequest { feed, after, wait_s: 1 };
+        assert!(cloud.changes(edge.clone(), &idle).await.unwrap().changes.is_empty());
+        cloud.update_edge(&edge.id, vec![tenant("acme")], NOW).await.unwrap();
+    }
+    assert_eq!(changes.len(), 1 + 2 * 301);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deletions_are_dropped_although_many_commands_wait_in_front_of_them() {
+    let (cloud, _dir) = with_pump(settings()).await;
+    let edge = edge(&cloud, "one").await;
+    for id in 0..6 {
+        let payload = vec![0; 250 * 1024];
+        send(&cloud, CommandRequest { payload, ..request(&format!("w{id}")) }).await.unwrap();
+    }
+    send(&cloud, request("a")).await.unwrap();
+    ship(&cloud, &edge, 1, &[frame(Class::CommandStatus, Some(("a", 200)), "")]).await.unwrap();
+    let tombstones = async || {
+        let (mut after, mut feed, mut found) = (0, None, 0);
+        loop {
+            let edge = cloud.edge_by_id(&edge.id).await.unwrap();
+            let request = ChangesRequest { feed, after, wait_s: 0 };
+            let page = cloud.changes(edge, &request).await.unwrap();
+            let gone = |entity: &Entity| matches!(entity, Entity::Command { document: None, .. });
+            found += page.changes.iter().filter(|change| gone(&change.entity)).count();
+            (after, feed) = (page.cursor, Some(page.feed));
+            if !page.more {
+                return (found, after, feed);
+            }
+        }
+    };
+    let (found, after, feed) = tombstones().await;
+    assert_eq!(found, 1);
+    for _ in 0..3 {
+        let idle = ChangesRequest { feed: feed.clone(), after, wait_s: 1 };
+        assert!(cloud.changes(edge.clone(), &idle).await.unwrap().changes.is_empty());
+    }
+    cloud.update_edge(&edge.id, vec![tenant("acme")], NOW).await.unwrap();
+    assert_eq!(tombstones().await.0, 0);
+}
