@@ -14,7 +14,7 @@ use crate::changes::left_ms;
 use crate::registry::{Listed, Page, put};
 use crate::rows::{CommandRow, NumberRow, decode};
 use crate::secrets::{new_id, sha256_base64};
-use crate::store::{Expect, Scan, StoreError};
+use crate::store::{Expect, Scan, StoreError, Write};
 use crate::{ATTEMPTS, Cloud, Error, keys};
 use fulcrum_contract::commands::{CommandRequest, CommandState, CommandView};
 use fulcrum_contract::{CommandId, DeviceId, TenantId};
@@ -49,7 +49,7 @@ impl Cloud {
         let id = id.map_err(Error::invalid)?;
         let address = Address { tenant, device, command: &id };
         for _ in 0..ATTEMPTS {
-            self.device_item(tenant, device).await?;
+            let present = self.device_item(tenant, device).await?;
             if let Some(item) = self.one(keys::command(tenant, device, &id)).await? {
                 let row: CommandRow = decode(&item)?;
                 if row.request_sha256 != request_sha256 {
@@ -74,6 +74,9 @@ impl Cloud {
                 request_sha256: request_sha256.clone(),
             };
             let mut writes = self.assign(tenant, device, &mut row).await?;
+            // A deletion ends what waits; a command that passed it would wait for the next device of that name.
+            let (key, expect) = (keys::device(tenant, device), Expect::as_read(Some(&present)));
+            writes.push(Write::Check { key, expect });
             let number = NumberRow { value: sequence };
             writes.push(put(sequence_key, &number, Expect::as_read(last.as_ref())));
             writes.extend(self.transition(address, None, &mut row, now_ms));

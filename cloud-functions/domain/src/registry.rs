@@ -208,7 +208,8 @@ impl Cloud {
         Err(Error::Busy)
     }
 
-    /// Removes a device with its credentials and its waiting commands.
+    /// Removes a device with its credentials and its waiting commands. Where an earlier call got no further than the device,
+    /// repeating it ends the commands, though it answers that there is no such device.
     pub async fn delete_device(
         &self,
         tenant: &TenantId,
@@ -216,8 +217,11 @@ impl Cloud {
         if_match: &IfMatch,
         now_ms: u64,
     ) -> Result<(), Error> {
-        self.remove_device(tenant, id, if_match).await?;
-        self.abandon_commands(tenant, id, now_ms).await
+        let removed = self.remove_device(tenant, id, if_match).await;
+        if matches!(removed, Ok(()) | Err(Error::NotFound(_))) {
+            self.abandon_commands(tenant, id, now_ms).await?;
+        }
+        removed
     }
 
     async fn remove_device(

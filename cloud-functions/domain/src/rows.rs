@@ -91,6 +91,9 @@ pub(crate) struct PartitionRow {
 #[derive(Serialize, Deserialize)]
 pub(crate) struct GroupRow {
     pub created_ms: u64,
+    /// Its positions are being removed: nobody may add one, and the group is made anew only when they are gone.
+    #[serde(default)]
+    pub is_going: bool,
 }
 
 /// Up to which version an edge's feed was rid of deletions.

@@ -7,7 +7,7 @@ use crate::changes::left_ms;
 use crate::chunk::Classes;
 use crate::registry::put;
 use crate::rows::{GroupRow, NumberRow, PartitionRow, decode};
-use crate::store::{Expect, Scan, StoreError, Write};
+use crate::store::{Expect, Item, Scan, StoreError, Write};
 use crate::{ATTEMPTS, Cloud, Error, keys};
 use fulcrum_contract::TenantId;
 use fulcrum_contract::streams::{
@@ -107,8 +107,8 @@ impl Cloud {
             let highest = wanted.entry(partition).or_insert(*sequence);
             *highest = (*highest).max(*sequence);
         }
-        self.existing_group(tenant, group).await?;
         for _ in 0..ATTEMPTS {
+            let present = self.existing_group(tenant, group).await?;
             let mut writes = Vec::new();
             for (partition, sequence) in &wanted {
                 writes.extend(self.advance(tenant, group, partition, *sequence).await?);
@@ -116,6 +116,8 @@ impl Cloud {
             if writes.is_empty() {
                 return Ok(());
             }
+            let (key, expect) = (keys::group(tenant, group), Expect::as_read(Some(&present)));
+            writes.push(Write::Check { key, expect });
             match self.store.write(writes).await {
                 Err(StoreError::Conflict) => continue,
                 other => return Ok(other.map(drop)?),
@@ -149,23 +151,42 @@ impl Cloud {
     /// Forgets a group and its positions.
     pub async fn delete_group(&self, tenant: &TenantId, group: &str) -> Result<(), Error> {
         check_group(group)?;
-        self.existing_group(tenant, group).await?;
+        for _ in 0..ATTEMPTS {
+            let item = self.one(keys::group(tenant, group)).await?;
+            let item = item.ok_or_else(|| no_group(tenant, group))?;
+            let row = GroupRow { is_going: true, ..decode(&item)? };
+            let going = put(keys::group(tenant, group), &row, Expect::as_read(Some(&item)));
+            match self.store.write(vec![going]).await {
+                Err(StoreError::Conflict) => continue,
+                Err(error) => return Err(error.into()),
+                Ok(_) => return self.remove_group(tenant, group).await,
+            }
+        }
+        Err(Error::Busy)
+    }
+
+    /// Removes a group that is going: its positions first, so that a new group of its name has none of them.
+    async fn remove_group(&self, tenant: &TenantId, group: &str) -> Result<(), Error> {
+        let delete = |key| Write::Delete { key, expect: Expect::Anything };
         let partition = keys::positions(tenant, group);
         loop {
-            let items = self.store.scan(Scan::partition(partition.clone(), 20)).await?;
-            let delete = |sort: String| {
-                let key = crate::store::Key::new(partition.clone(), sort);
-                Write::Delete { key, expect: Expect::Anything }
-            };
-            let last = items.is_empty();
-            let mut writes: Vec<_> = items.into_iter().map(|item| delete(item.sort)).collect();
-            if last {
-                let key = keys::group(tenant, group);
-                writes.push(Write::Delete { key, expect: Expect::Anything });
-            }
-            self.store.write(writes).await?;
-            if last {
+            let Some(item) = self.one(keys::group(tenant, group)).await? else { return Ok(()) };
+            if !decode::<GroupRow>(&item)?.is_going {
                 return Ok(());
+            }
+            let items = self.store.scan(Scan::partition(partition.clone(), 20)).await?;
+            let key = keys::group(tenant, group);
+            let expect = Expect::as_read(Some(&item));
+            let mut writes = vec![match items.is_empty() {
+                true => Write::Delete { key, expect },
+                false => Write::Check { key, expect },
+            }];
+            let key = |sort| crate::store::Key::new(partition.clone(), sort);
+            writes.extend(items.into_iter().map(|item| delete(key(item.sort))));
+            match self.store.write(writes).await {
+                // Somebody else removes it too.
+                Ok(_) | Err(StoreError::Conflict) => {}
+                Err(error) => return Err(error.into()),
             }
         }
     }
@@ -199,8 +220,12 @@ impl Cloud {
         now_ms: u64,
     ) -> Result<BTreeMap<String, u64>, Error> {
         let key = keys::group(tenant, &request.group);
-        if self.one(key.clone()).await?.is_some() {
-            return self.positions(tenant, &request.group).await;
+        if let Some(item) = self.one(key.clone()).await? {
+            if !decode::<GroupRow>(&item)?.is_going {
+                return self.positions(tenant, &request.group).await;
+            }
+            // A deletion was interrupted, or is not done yet.
+            self.remove_group(tenant, &request.group).await?;
         }
         let groups = Scan::partition(keys::groups(tenant), GROUPS_PER_TENANT_MAX);
         if self.store.scan(groups).await?.len() >= GROUPS_PER_TENANT_MAX {
@@ -208,7 +233,8 @@ impl Cloud {
                 "the tenant '{tenant}' has {GROUPS_PER_TENANT_MAX} groups: delete those not in use"
             )));
         }
-        let mut writes = vec![put(key, &GroupRow { created_ms: now_ms }, Expect::Absent)];
+        let mut writes =
+            vec![put(key, &GroupRow { created_ms: now_ms, is_going: false }, Expect::Absent)];
         if request.start == Start::Latest {
             for (sort, row) in partitions {
                 let key = crate::store::Key::new(keys::positions(tenant, &request.group), sort);
@@ -221,13 +247,12 @@ impl Cloud {
         }
     }
 
-    async fn existing_group(&self, tenant: &TenantId, group: &str) -> Result<(), Error> {
-        let missing = || {
-            Error::NotFound(format!(
-                "there is no group '{group}' in tenant '{tenant}': it is made by its first read"
-            ))
-        };
-        self.one(keys::group(tenant, group)).await?.map(drop).ok_or_else(missing)
+    async fn existing_group(&self, tenant: &TenantId, group: &str) -> Result<Item, Error> {
+        let item = self.one(keys::group(tenant, group)).await?;
+        match item {
+            Some(item) if !decode::<GroupRow>(&item)?.is_going => Ok(item),
+            _ => Err(no_group(tenant, group)),
+        }
     }
 
     /// The step that moves one position, if it moves.
@@ -258,6 +283,12 @@ impl Cloud {
         }
         Ok(Some(put(key, &NumberRow { value: sequence }, Expect::as_read(present.as_ref()))))
     }
+}
+
+fn no_group(tenant: &TenantId, group: &str) -> Error {
+    Error::NotFound(format!(
+        "there is no group '{group}' in tenant '{tenant}': it is made by its first read"
+    ))
 }
 
 fn check_group(group: &str) -> Result<(), Error> {

@@ -92,7 +92,12 @@ impl Cloud {
                 self.store.write(vec![drop_entry]).await?;
                 continue;
             };
-            if is_waiting(&decode(&item)?) {
+            let row: CommandRow = decode(&item)?;
+            if row.deadline_ms.is_none_or(|at_ms| at_ms > now_ms) {
+                // It has moved since the entry was read, and that move took the entry along.
+                continue;
+            }
+            if is_waiting(&row) {
                 self.try_move(address, &item, now_ms, |row| row.state = CommandState::Expired)
                     .await?;
                 continue;
@@ -200,15 +205,41 @@ impl Cloud {
         for _ in 0..ATTEMPTS {
             let item = self.one(keys::command(tenant, device, command)).await?;
             let Some(item) = item else { return Ok(()) };
-            let row: CommandRow = decode(&item)?;
-            if !is_waiting(&row) || fate.is_reached(&row) {
+            let before: CommandRow = decode(&item)?;
+            if !is_waiting(&before) || fate.is_reached(&before) {
                 return Ok(());
             }
-            if self.try_move(address, &item, now_ms, |row| fate.apply(row)).await? {
-                return Ok(());
+            let Some(mut writes) = self.checks(address, fate).await? else { return Ok(()) };
+            let mut after = before.clone();
+            fate.apply(&mut after);
+            writes.extend(self.transition(address, Some((&item, &before)), &mut after, now_ms));
+            match self.store.write(writes).await {
+                Err(StoreError::Conflict) => continue,
+                other => return Ok(other.map(drop)?),
             }
         }
         Err(Error::Busy)
+    }
+
+    /// What a move depends on: a command is queued at an edge only while the device's home is there and the edge serves the
+    /// tenant. None if that is not so any more.
+    async fn checks(
+        &self,
+        address: Address<'_>,
+        fate: Fate<'_>,
+    ) -> Result<Option<Vec<Write>>, Error> {
+        let Fate::QueuedAt(edge) = fate else { return Ok(Some(Vec::new())) };
+        let keys = [keys::home(address.tenant, address.device), keys::edge(&edge.id)];
+        let read = self.store.read(&keys).await?;
+        let [Some(home), Some(row)] = &read[..] else { return Ok(None) };
+        let serves: EdgeRow = decode(row)?;
+        let is_home = decode::<Reference>(home)?.id == edge.id.as_str();
+        let is_same = serves.incarnation == edge.incarnation;
+        if !is_home || !is_same || !serves.tenants.contains(address.tenant) {
+            return Ok(None);
+        }
+        let check = |(key, item)| Write::Check { key, expect: Expect::as_read(Some(item)) };
+        Ok(Some(keys.into_iter().zip([home, row]).map(check).collect()))
     }
 
     /// Changes a command's row; false if somebody else was faster.

@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test's own tools fail the test")]
 
+pub mod meddling;
+
 use bytes::Bytes;
 use fulcrum_contract::registry::{Device, Tenant};
 use fulcrum_contract::sync::{BatchAnswer, BatchHeader, encode_batch, push_frame};
