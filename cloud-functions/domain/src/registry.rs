@@ -4,7 +4,7 @@
 //! nothing, and every change is in the tenant's feed in the same write.
 
 use crate::keys::{self, TENANTS};
-use crate::rows::{DeviceRow, TenantRow, decode, encode, reference};
+use crate::rows::{DeviceRow, EdgeRow, TenantRow, decode, encode, reference};
 use crate::secrets::new_id;
 use crate::store::{Expect, Item, Key, Revision, Scan, StoreError, Write};
 use crate::{ATTEMPTS, Cloud, Error};
@@ -73,18 +73,23 @@ impl Cloud {
     ) -> Result<(TenantId, Etag), Error> {
         check_tenant(&document)?;
         let id = id.map_or_else(|| TenantId::parse(&new_id()), Ok).map_err(Error::invalid)?;
-        let mut writes = vec![
-            put(keys::tenant(&id), &TenantRow { document: document.clone() }, Expect::Absent),
-            self.publish_tenant(&id, Some(document.clone())),
-        ];
-        writes.extend(self.claim_alias(&id, document.alias.as_deref(), None).await?);
-        match self.store.write(writes).await {
-            Ok(revision) => Ok((id, revision.into())),
-            Err(StoreError::Conflict) => {
-                Err(Error::Exists(format!("the tenant '{id}' exists already")))
+        let exists = || Error::Exists(format!("the tenant '{id}' exists already"));
+        for _ in 0..ATTEMPTS {
+            if self.one(keys::tenant(&id)).await?.is_some() {
+                return Err(exists());
             }
-            Err(error) => Err(error.into()),
+            let mut writes = vec![
+                put(keys::tenant(&id), &TenantRow { document: document.clone() }, Expect::Absent),
+                self.publish_tenant(&id, Some(document.clone())),
+            ];
+            writes.extend(self.claim_alias(&id, document.alias.as_deref(), None).await?);
+            writes.extend(self.restart_feeds_of(&id).await?);
+            match self.store.write(writes).await {
+                Err(StoreError::Conflict) => continue,
+                other => return Ok((id, other?.into())),
+            }
         }
+        Err(Error::Busy)
     }
 
     /// A tenant's document.
@@ -319,6 +324,21 @@ impl Cloud {
         }
         if let Some(alias) = old {
             writes.push(Write::Delete { key: keys::alias(alias), expect: Expect::Anything });
+        }
+        Ok(writes)
+    }
+
+    /// Edges that serve a tenant of this id, which there was before, have dropped all it had, while here its devices stayed:
+    /// they take a new snapshot.
+    async fn restart_feeds_of(&self, id: &TenantId) -> Result<Vec<Write>, Error> {
+        let serving = Scan::partition(keys::edges_of(id), usize::MAX);
+        let mut writes = Vec::new();
+        for entry in self.store.scan(serving).await? {
+            let key = Key::new(keys::EDGES, entry.sort);
+            if let Some(item) = self.one(key.clone()).await? {
+                let row = EdgeRow { feed: new_id(), ..decode(&item)? };
+                writes.push(put(key, &row, Expect::as_read(Some(&item))));
+            }
         }
         Ok(writes)
     }

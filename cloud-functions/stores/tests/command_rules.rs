@@ -303,3 +303,20 @@ async fn deletions_are_dropped_although_many_commands_wait_in_front_of_them() {
     cloud.update_edge(&edge.id, vec![tenant("acme")], NOW).await.unwrap();
     assert_eq!(tombstones().await.0, 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn edges_are_sent_a_tenant_that_comes_back_with_all_it_has() {
+    let (cloud, _dir) = with_pump(settings()).await;
+    let edge = edge(&cloud, "one").await;
+    let before = snapshot(&cloud, &edge).await;
+    cloud.delete_tenant(&tenant("acme"), &IfMatch::default()).await.unwrap();
+    let behind = |after| ChangesRequest { feed: Some(before.feed.clone()), after, wait_s: 0 };
+    let gone = cloud.changes(edge.clone(), &behind(before.cursor)).await.unwrap();
+    assert_eq!(gone.changes.len(), 1);
+    // The edge has dropped the tenant's devices with it; the cloud side keeps them.
+    cloud.create_tenant(Some(tenant("acme")), Default::default()).await.unwrap();
+    let edge = cloud.edge_by_id(&edge.id).await.unwrap();
+    let back = cloud.changes(edge, &behind(gone.cursor)).await.unwrap();
+    let is_pump = |entity: &Entity| matches!(entity, Entity::Device { document: Some(_), .. });
+    assert!(back.changes.iter().any(|change| is_pump(&change.entity)), "{back:?}");
+}

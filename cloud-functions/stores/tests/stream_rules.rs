@@ -64,6 +64,33 @@ async fn a_busy_partition_does_not_hide_a_quiet_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_partition_of_large_records_does_not_hide_a_quiet_one() {
+    let (cloud, _dir) = with_pump(settings()).await;
+    let (acme, edge) = (tenant("acme"), edge(&cloud, "site").await);
+    let large = frame(Class::Event, None, &"x".repeat(250 * 1024));
+    ship_to(&cloud, &edge, "p0", EPOCH, 1, &vec![large; 40]).await.unwrap();
+    ship_to(&cloud, &edge, "p1", EPOCH, 1, &events(1..=2)).await.unwrap();
+    let page = cloud.records(&acme, &read("g", 100), NOW).await.unwrap();
+    assert_eq!(page.records.iter().filter(|one| one.partition.partition == "p1").count(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_of_one_record_at_a_time_comes_to_every_partition() {
+    let (cloud, _dir) = with_pump(settings()).await;
+    let (acme, edge) = (tenant("acme"), edge(&cloud, "site").await);
+    for partition in ["p0", "p1", "p2"] {
+        ship_to(&cloud, &edge, partition, EPOCH, 1, &events(1..=50)).await.unwrap();
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..6 {
+        let page = cloud.records(&acme, &read("g", 1), NOW).await.unwrap();
+        seen.extend(page.records.into_iter().map(|record| record.partition.partition));
+        cloud.commit(&acme, "g", &Commit { positions: page.commit }).await.unwrap();
+    }
+    assert_eq!(seen.len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_filter_leaves_out_classes_and_the_commit_passes_over_them() {
     let (cloud, _dir) = with_pump(settings()).await;
     let (acme, edge) = (tenant("acme"), edge(&cloud, "site").await);

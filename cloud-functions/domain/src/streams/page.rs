@@ -1,5 +1,5 @@
-//! Filling a page: every partition with something new gets its share, in a fixed order, so that the same positions give the same
-//! page and a busy partition does not hide the others.
+//! Filling a page: every partition with something new gets its share of records and bytes. Which one is first follows from the
+//! positions, so that the same positions give the same page, and every partition has its turn though a page holds but one.
 
 use crate::chunk::{Chunk, Classes, unpack};
 use crate::rows::PartitionRow;
@@ -18,6 +18,13 @@ const PAGE_BYTES: usize = 3 * 1024 * 1024;
 const RECORD_OVERHEAD_BYTES: usize = 256;
 /// Chunks read for one page; bounds the work of one call where a filter leaves out nearly everything.
 const PAGE_CHUNKS: usize = 256;
+
+/// How full the page may be once a partition has had its share.
+#[derive(Clone, Copy)]
+struct Until {
+    records: usize,
+    bytes: usize,
+}
 
 pub(super) struct PageBuilder {
     max: usize,
@@ -43,15 +50,19 @@ impl PageBuilder {
         partitions: &BTreeMap<String, PartitionRow>,
     ) -> Result<(), Error> {
         let behind = |sort: &String| self.positions.get(sort).copied().unwrap_or(0);
-        let waiting: Vec<_> =
+        let mut waiting: Vec<_> =
             partitions.iter().filter(|(sort, row)| behind(sort) < row.mark).collect();
+        // Each page that is committed moves the sum on by what it held.
+        let sum = self.positions.values().fold(0u64, |sum, position| sum.wrapping_add(*position));
         let mut left = waiting.len();
+        waiting.rotate_left(sum.checked_rem(left as u64).unwrap_or(0) as usize);
         for (sort, row) in waiting {
             let Some(key) = keys::parse_partition_sort(sort) else { continue };
             // What earlier partitions leave of their share goes to the later ones.
             let share = (self.max - self.records.len()).div_ceil(left);
+            let bytes = PAGE_BYTES.saturating_sub(self.bytes).div_ceil(left);
             left -= 1;
-            let until = self.records.len() + share;
+            let until = Until { records: self.records.len() + share, bytes: self.bytes + bytes };
             self.read_partition(cloud, tenant, (sort, &key), row, until).await?;
             if self.is_full() {
                 break;
@@ -84,16 +95,20 @@ impl PageBuilder {
         self.records.len() >= self.max || self.bytes >= PAGE_BYTES || self.chunks >= PAGE_CHUNKS
     }
 
+    fn has_reached(&self, until: Until) -> bool {
+        self.records.len() >= until.records || self.bytes >= until.bytes
+    }
+
     async fn read_partition(
         &mut self,
         cloud: &Cloud,
         tenant: &TenantId,
         (sort, key): (&String, &PartitionKey),
         row: &PartitionRow,
-        until: usize,
+        until: Until,
     ) -> Result<(), Error> {
         let mut position = self.positions.get(sort).copied().unwrap_or(0).max(row.first - 1);
-        while position < row.mark && self.records.len() < until && !self.is_full() {
+        while position < row.mark && !self.has_reached(until) && !self.is_full() {
             let from = keys::number(position + 1);
             let scan = Scan::partition(keys::chunks(tenant, key), 1).starting(from);
             // Retention may have dropped the rest since the row was read.
@@ -122,7 +137,7 @@ impl PageBuilder {
         chunk: &Chunk,
         unpacked: &Bytes,
         position: u64,
-        until: usize,
+        until: Until,
     ) -> Result<u64, Error> {
         let broken =
             |error: String| Error::Unavailable(format!("a stored chunk cannot be read: {error}"));
@@ -133,7 +148,7 @@ impl PageBuilder {
             if sequence <= position {
                 continue;
             }
-            if self.records.len() >= until || self.bytes >= PAGE_BYTES {
+            if self.has_reached(until) {
                 break;
             }
             let frame = Frame::parse(bytes).map_err(|error| broken(error.to_string()))?;
