@@ -106,4 +106,16 @@ mod tests {
             assert!(arguments.json, "{line}");
         }
     }
+
+    #[test]
+    fn a_token_or_payload_may_begin_with_a_hyphen() {
+        for line in [
+            "edge enrol --edge e --data-dir d --token -GjftO",
+            "command send t d s --payload -1.5",
+            "credentials set-password t d --auth-id a --password -x",
+        ] {
+            let words = ["fulcrum"].into_iter().chain(line.split(' '));
+            assert!(Arguments::try_parse_from(words).is_ok(), "{line}");
+        }
+    }
 }

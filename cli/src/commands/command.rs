@@ -49,7 +49,7 @@ pub struct SendArguments {
     /// The command's name.
     subject: String,
     /// The payload, as text.
-    #[arg(long, conflicts_with = "payload_file")]
+    #[arg(long, conflicts_with = "payload_file", allow_hyphen_values = true)]
     payload: Option<String>,
     /// File with the payload.
     #[arg(long, value_name = "FILE")]

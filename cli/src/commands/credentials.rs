@@ -53,7 +53,7 @@ pub struct SetPassword {
     #[arg(long)]
     password_stdin: bool,
     /// The password itself. Every user of this machine can see it in the process list while the command runs.
-    #[arg(long, conflicts_with = "password_stdin")]
+    #[arg(long, conflicts_with = "password_stdin", allow_hyphen_values = true)]
     password: Option<String>,
     /// How the password is kept. bcrypt resists guessing; sha-256 and sha-512 are for long random passwords and cost
     /// an edge node thousands of times less.

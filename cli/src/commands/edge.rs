@@ -68,7 +68,7 @@ pub struct EnrolArguments {
     #[arg(long)]
     edge: EdgeId,
     /// The one-time token; `-` reads it from standard input.
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     token: String,
     /// The node's data directory; the key goes there.
     #[arg(long, value_name = "DIR")]
