@@ -182,3 +182,17 @@ fn a_link_that_was_never_there_gives_no_credit() {
     assert!(!node.live.has_credit());
     node.stop();
 }
+
+#[test]
+fn a_success_that_names_no_mark_accepts_nothing() {
+    let cloud = Cloud::start();
+    let (dir, config) = site_of(&cloud);
+    let node = start(dir.path(), config, Vec::new());
+    eventually("there is credit", || node.live.has_credit());
+    cloud.state().faults.push_back(Fault::Welcomed);
+    assert!(send(&node, "acme", 1));
+    eventually("the outcome comes", || node.outcomes().len() == 1);
+    assert_eq!(cloud.payloads("acme", "t0").len(), accepted(&node).len());
+    assert_eq!(cloud.payloads("acme", "t0"), payloads(1..=1), "it was sent again in time");
+    node.stop();
+}

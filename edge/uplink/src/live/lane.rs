@@ -7,7 +7,7 @@ use super::{LiveReceiver, Shared};
 use crate::backoff::Attempts;
 use crate::client::Answer;
 use crate::config::{BATCH_BYTES_MIN, Backoff};
-use crate::link::{Link, refusal, refusal_text};
+use crate::link::{Fault, Link, refusal, refusal_text};
 use crate::status::unix_ms;
 use bytes::Bytes;
 use fulcrum_contract::TenantId;
@@ -79,6 +79,9 @@ struct Lane {
 
 /// What became of a batch.
 enum Fate {
+    /// Stored up to the mark.
+    Stored(u64),
+    /// Answered otherwise.
     Answered(Answer),
     Unknown {
         /// The link works for others.
@@ -181,6 +184,20 @@ impl Lane {
         let Ok((tenant, fate)) = done else { return };
         let Some(stream) = self.streams.get_mut(&tenant) else { return };
         let answer = match fate {
+            Fate::Stored(mark) => {
+                let records = stream.stored(mark);
+                if stream.contradicts() {
+                    tracing::warn!(%tenant, "another run's live telemetry has this epoch; a new one begins");
+                    stream.begin_epoch(unix_ms());
+                    self.link.status.live_epochs.add(1);
+                }
+                self.late.succeeded();
+                self.batch_bytes = (self.batch_bytes * 2).min(self.link.config.batch_bytes_max);
+                self.waiting_bytes = self.count_waiting();
+                self.link.status.live_batches.add(1);
+                self.link.status.live_records.add(records.len() as u64);
+                return self.answer(records, true);
+            }
             Fate::Answered(answer) => answer,
             Fate::Unsendable => {
                 let records = stream.refused();
@@ -198,20 +215,8 @@ impl Lane {
                 return self.answer(records, false);
             }
         };
-        let mark = serde_json::from_slice(&answer.body)
-            .ok()
-            .map(|BatchAnswer { high_water_mark }| high_water_mark);
         let records = stream.under_way();
         match answer.status {
-            status if status.is_success() => {
-                let records = stream.stored(mark.unwrap_or(u64::MAX - 1));
-                self.late.succeeded();
-                self.batch_bytes = (self.batch_bytes * 2).min(self.link.config.batch_bytes_max);
-                self.waiting_bytes = self.count_waiting();
-                self.link.status.live_batches.add(1);
-                self.link.status.live_records.add(records.len() as u64);
-                self.answer(records, true);
-            }
             StatusCode::CONFLICT => {
                 stream.put_back(usize::MAX);
                 stream.begin_epoch(unix_ms());
@@ -299,13 +304,20 @@ async fn ship(link: &Link, batch: LiveBatch) -> Fate {
     loop {
         let Ok(sent) = timeout_at(batch.due, link.post_batch(body.clone())).await else { break };
         let fault = match sent {
-            Ok(answer) => {
-                if answer.status.is_success() {
-                    link.status.bytes_raw.add(batch.frames.len() as u64);
-                    link.status.bytes_packed.add(body.len() as u64);
+            Ok(answer) if answer.status.is_success() => {
+                match serde_json::from_slice(&answer.body) {
+                    Ok(BatchAnswer { high_water_mark }) => {
+                        link.status.bytes_raw.add(batch.frames.len() as u64);
+                        link.status.bytes_packed.add(body.len() as u64);
+                        return Fate::Stored(high_water_mark);
+                    }
+                    // Not the cloud's functions: nothing is stored on a stranger's word.
+                    Err(error) => {
+                        Fault::new(format!("the answer to a batch cannot be read: {error}"))
+                    }
                 }
-                return Fate::Answered(answer);
             }
+            Ok(answer) => return Fate::Answered(answer),
             Err(fault) => fault,
         };
         was_answered = fault.is_answer;

@@ -35,6 +35,8 @@ pub(crate) struct LiveStream {
     waiting_bytes: usize,
     under_way: Vec<LiveRecord>,
     is_sending: bool,
+    /// The cloud has records of another run under this epoch.
+    is_foreign: bool,
     /// Since when nobody knows the fate of the batch under way.
     in_doubt_since: Option<Instant>,
     /// Most records of the next batch; lowered to find the one that the cloud refuses.
@@ -60,6 +62,7 @@ impl LiveStream {
             waiting_bytes: 0,
             under_way: Vec::new(),
             is_sending: false,
+            is_foreign: false,
             in_doubt_since: None,
             records_max: usize::MAX,
             closed_until: None,
@@ -139,14 +142,25 @@ impl LiveStream {
         self.under_way.len()
     }
 
-    /// The cloud has stored everything up to `mark`. The records stored; others of the batch wait again.
+    /// The cloud has stored everything up to `mark`. The records stored; others of the batch wait again. A mark beyond the batch
+    /// speaks of another run's records under this epoch (a clock that was set back): then none of ours is stored.
     pub fn stored(&mut self, mark: u64) -> Vec<LiveRecord> {
+        if mark >= self.next_sequence + self.under_way.len() as u64 {
+            self.put_back(usize::MAX);
+            self.is_foreign = true;
+            return Vec::new();
+        }
         let count = (mark + 1).saturating_sub(self.next_sequence).min(self.under_way.len() as u64);
         let rest = self.under_way.split_off(count as usize);
         let stored = self.settle();
         self.next_sequence += count;
         self.wait_again(rest);
         stored
+    }
+
+    /// Whether the epoch turned out to be another run's; a new one has to begin.
+    pub fn contradicts(&self) -> bool {
+        self.is_foreign
     }
 
     /// The batch is certainly not stored and will not be: its sequences are free.
@@ -178,6 +192,7 @@ impl LiveStream {
         self.settle();
         self.epoch = new_epoch.max(self.epoch + 1);
         self.next_sequence = 1;
+        self.is_foreign = false;
     }
 
     fn settle(&mut self) -> Vec<LiveRecord> {
@@ -278,5 +293,14 @@ mod tests {
         assert_eq!(take(&mut stream, 100), (7, 1, 2));
         assert_eq!(tickets(stream.stored(1)), [0], "stored in part");
         assert_eq!(take(&mut stream, 100), (7, 2, 3));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_mark_beyond_the_batch_is_of_another_run_and_accepts_nothing() {
+        let mut stream = stream_with(3);
+        take(&mut stream, 2);
+        assert_eq!(tickets(stream.stored(40)), [0; 0]);
+        assert_eq!(stream.waiting_bytes(), 30, "they wait again");
+        assert!(stream.contradicts());
     }
 }

@@ -79,7 +79,7 @@ pub(crate) struct Stream {
     pub tenant: TenantId,
     /// The cloud's mark, once known.
     mark: Option<u64>,
-    /// The mark when this run learnt it first; later ones come from this run's own batches.
+    /// The highest mark that this run's own batches have not moved: the first it learnt, and any ahead of what it has taken.
     first_mark: u64,
     /// Next sequence to take from the journal; 0 before the first.
     next: u64,
@@ -261,9 +261,14 @@ impl Stream {
     /// The cloud has stored everything up to `mark`.
     pub fn stored(&mut self, mark: u64) -> Next {
         let known = self.taken_max.max(self.next.saturating_sub(1)).max(self.first_mark);
-        if mark > known {
+        if mark > known && self.first_new.is_some() {
             self.halt(Halt::CloudAhead { mark, sequence: known });
             return Next::GoOn;
+        }
+        // Ahead of us by what the run before had on its way when it was killed. Those records come from the journal yet; one
+        // that is given out only now under such a sequence stops the stream.
+        if mark > known {
+            self.first_mark = mark;
         }
         let before = self.mark;
         self.put_back();

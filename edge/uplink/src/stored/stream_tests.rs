@@ -143,8 +143,9 @@ fn a_store_that_was_copied_is_noticed_before_it_ships() {
 }
 
 #[test]
-fn a_mark_beyond_all_we_have_stops_the_stream() {
-    let mut stream = stream_with(Some(0), 1..=2);
+fn a_mark_beyond_all_we_have_given_out_stops_the_stream() {
+    let mut stream = stream_with(Some(0), 1..=1);
+    take(&mut stream, 2, false);
     send(&mut stream);
     assert_eq!(stream.stored(7), Next::GoOn);
     assert_eq!(stream.halted(), Some(Halt::CloudAhead { mark: 7, sequence: 2 }));
@@ -215,4 +216,27 @@ fn halves_of_a_slow_batch_are_the_same_records() {
     assert_eq!(send(&mut stream), Some((1, 1)));
     stream.stored(3);
     assert!(stream.is_idle(), "the cloud had stored the whole batch after all");
+}
+
+#[test]
+fn a_late_batch_of_the_run_before_does_not_stop_a_stream_that_has_read_less() {
+    // The node was killed with 4 to 9 on the way; the mark was asked for before they arrived.
+    let mut stream = stream_with(Some(3), 4..=6);
+    assert_eq!(send(&mut stream), Some((4, 6)));
+    assert_eq!(stream.stored(9), Next::GoOn);
+    assert_eq!(stream.halted(), None);
+    (7..=11).for_each(|sequence| take(&mut stream, sequence, true));
+    assert_eq!(send(&mut stream), Some((10, 11)));
+    stream.stored(11);
+    assert!(stream.is_idle());
+}
+
+#[test]
+fn a_mark_ahead_of_what_is_given_out_only_now_stops_the_stream() {
+    let mut stream = stream_with(Some(3), 4..=6);
+    send(&mut stream);
+    stream.stored(9);
+    take(&mut stream, 7, false);
+    assert_eq!(stream.halted(), Some(Halt::CloudAhead { mark: 9, sequence: 7 }));
+    assert_eq!(stream.held_from(), Some(Position(70)));
 }

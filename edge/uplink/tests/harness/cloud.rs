@@ -38,6 +38,8 @@ pub enum Fault {
     StoreFirst,
     /// 404 from something that is not the cloud's functions.
     Misrouted,
+    /// 200 from something that is not the cloud's functions; nothing is stored.
+    Welcomed,
 }
 
 /// A stream: tenant, partition, epoch.
@@ -299,6 +301,9 @@ impl Service {
             Some(Fault::StoreFirst) => Ok(self.store(&header, &unpacked, 1)),
             Some(Fault::Misrouted) => {
                 Ok(json(StatusCode::NOT_FOUND, &serde_json::json!({"message": "Not Found"})))
+            }
+            Some(Fault::Welcomed) => {
+                Ok(json(StatusCode::OK, &serde_json::json!({"message": "Welcome"})))
             }
             None => Ok(self.store(&header, &unpacked, usize::MAX)),
         }
