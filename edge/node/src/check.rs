@@ -1,9 +1,15 @@
 //! `fulcrum-edge check`: does this host fit the node, and if not, what is in the way.
 
-use crate::config::Config;
-use fulcrum_ring::preflight::{Check, Requirements, check, is_fit};
+use crate::config::{Config, Uplink};
+use crate::data_dir;
+use fulcrum_ring::preflight::{Check, Remedy, Requirements, check, is_fit};
+use fulcrum_uplink::Key;
 use serde_json::json;
+use std::path::Path;
 use std::process::ExitCode;
+
+/// How a certificate begins.
+const PEM: &str = "-----BEGIN CERTIFICATE-----";
 
 /// What the configuration asks of the host.
 pub fn requirements(config: &Config) -> Requirements {
@@ -14,9 +20,63 @@ pub fn requirements(config: &Config) -> Requirements {
     }
 }
 
+/// Everything that is looked at before the node starts.
+pub fn checks(config: &Config) -> Vec<Check> {
+    let mut checks = check(&requirements(config));
+    checks.extend(data_dir::checks(&config.node.data_dir));
+    if let Some(uplink) = &config.uplink {
+        checks.push(key(uplink));
+        checks.extend(uplink.ca_file.as_deref().map(authorities));
+    }
+    checks
+}
+
+fn key(uplink: &Uplink) -> Check {
+    let loaded = Key::load(&uplink.key_file);
+    let shown = uplink.key_file.display();
+    let folder = uplink.key_file.parent().unwrap_or(Path::new("/")).display();
+    Check {
+        name: "uplink key",
+        ok: loaded.is_ok(),
+        required: true,
+        found: loaded.map_or_else(|error| error.to_string(), |_| shown.to_string()),
+        wanted: "the private key this node was enrolled with, readable by its user alone"
+            .to_owned(),
+        remedy: Remedy {
+            shell: format!(
+                "fulcrum edge enrol --edge {} --token TOKEN --data-dir {folder}",
+                uplink.edge
+            ),
+            systemd: String::new(),
+            container: format!("mount the key at {shown}"),
+        },
+    }
+}
+
+fn authorities(file: &Path) -> Check {
+    let text = std::fs::read_to_string(file);
+    let found = match &text {
+        Ok(text) => format!("{}: {} certificates", file.display(), text.matches(PEM).count()),
+        Err(error) => format!("{}: {error}", file.display()),
+    };
+    Check {
+        name: "uplink CA file",
+        ok: text.is_ok_and(|text| text.contains(PEM)),
+        required: true,
+        found,
+        wanted: "a PEM file with the certificates to trust".to_owned(),
+        remedy: Remedy {
+            shell: "copy the cloud's ca.pem there, or leave uplink.ca_file out to trust the system's certificates"
+                .to_owned(),
+            systemd: String::new(),
+            container: String::new(),
+        },
+    }
+}
+
 /// Prints the report; the exit code says whether the node can run.
 pub fn run(config: &Config, as_json: bool) -> ExitCode {
-    let checks = check(&requirements(config));
+    let checks = checks(config);
     let fit = is_fit(&checks);
     if as_json {
         let rows: Vec<_> = checks.iter().map(row).collect();

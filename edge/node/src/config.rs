@@ -238,6 +238,9 @@ impl Config {
                 "expected [mqtt] or [http] with `listen`, or nobody can connect".to_owned(),
             );
         }
+        if let Some(complaint) = self.shared_address() {
+            return Some(complaint);
+        }
         let shards = self.shards();
         if shards == 0 || shards > 256 {
             return Some(format!("node.shards is {shards}; expected 1 to 256"));
@@ -265,6 +268,23 @@ impl Config {
             return Some("uplink.cloud: expected https://host:port".to_owned());
         }
         self.journal().validate().err().map(|error| format!("[journal] {error}"))
+    }
+
+    /// Two listeners that would share one address: the kernel would give each half of the other's connections.
+    fn shared_address(&self) -> Option<String> {
+        let mqtt = self.mqtt.as_ref().map(|mqtt| ("mqtt", mqtt.listen));
+        let http = self.http.as_ref().map(|http| ("http", http.listen));
+        let all: Vec<_> =
+            mqtt.into_iter().chain(http).chain([("admin", self.admin.listen)]).collect();
+        all.iter().enumerate().find_map(|(index, (name, address))| {
+            let (other, _) = all[..index].iter().find(|(_, taken)| taken == address)?;
+            let is_fixed = address.port() != 0;
+            is_fixed.then(|| {
+                format!(
+                    "{other}.listen and {name}.listen are both {address}; expected one address each"
+                )
+            })
+        })
     }
 
     /// Number of shards.
@@ -350,5 +370,9 @@ mod tests {
                 .contains("one each")
         );
         assert!(refusal(&format!("{SMALLEST}[journal]\nsegment_bytes = 5\n")).contains("4096"));
+        let twice = refusal(&format!("{SMALLEST}[http]\nlisten = \"127.0.0.1:1883\"\n"));
+        assert!(twice.contains("mqtt.listen and http.listen are both 127.0.0.1:1883"), "{twice}");
+        let admin = refusal(&format!("{SMALLEST}[admin]\nlisten = \"127.0.0.1:1883\"\n"));
+        assert!(admin.contains("mqtt.listen and admin.listen"), "{admin}");
     }
 }

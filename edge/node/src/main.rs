@@ -2,6 +2,7 @@
 
 mod check;
 mod config;
+mod data_dir;
 mod logging;
 mod node;
 mod observe;

@@ -1,17 +1,17 @@
 //! `fulcrum-edge run`: start everything, wait for the end, stop everything in order.
 //!
-//! 1. Preflight, data directory, journal recovery, the registry's replica.
+//! 1. Preflight, sockets, data directory, journal recovery, the registry's replica.
 //! 2. Maintenance thread, identity threads, shards.
 //! 3. This thread becomes the uplink's: tokio-uring runs the uplink and the admin endpoint until a signal comes.
 //! 4. Shards drain (what they acknowledged is committed), the uplink ships what it can in a few seconds, threads end.
 
 use crate::config::{Config, Uplink};
 use crate::observe::Observed;
-use crate::registry::unix_ms;
+use crate::registry::{offer_patiently, unix_ms};
 use crate::segments::ShardSegments;
-use crate::shards::{Shards, Shared, mailboxes};
+use crate::shards::{Shards, Shared, Sockets, mailboxes};
 use crate::uplink::{Events, ShardLive, expire_commands};
-use crate::{check, logging};
+use crate::{check, data_dir, logging};
 use fulcrum_admin::{AdminConfig, Health, State};
 use fulcrum_identity::verifier::VerifierConfig;
 use fulcrum_identity::{Identity, Verifier};
@@ -23,10 +23,12 @@ use fulcrum_uplink::{
     Backoff, LinkStatus, LiveReceiver, PresenceReceiver, UplinkConfig, UplinkParts, live_channel,
     presence_channel,
 };
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 /// Devices whose coming and going waits for the uplink.
 const PRESENCE_QUEUE: usize = 65_536;
@@ -34,6 +36,8 @@ const PRESENCE_QUEUE: usize = 65_536;
 const HEALTH_PERIOD: Duration = Duration::from_secs(1);
 /// How often commands whose time is over are looked for.
 const EXPIRY_PERIOD: Duration = Duration::from_secs(15);
+/// Time for the shards to stop; their own time for it is a third of this.
+const DRAIN_MAX: Duration = Duration::from_secs(15);
 /// Longest pause between the uplink's attempts, unless configured.
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
@@ -42,17 +46,20 @@ type Error = Box<dyn std::error::Error>;
 /// Runs the node until a signal ends it.
 pub fn run(config: Config) -> Result<(), Error> {
     logging::start(&config.log)?;
-    let requirements = check::requirements(&config);
     if let Err(error) = preflight::raise_file_limit() {
         tracing::warn!(%error, "cannot raise the file limit");
     }
-    let checks = preflight::check(&requirements);
+    let checks = check::checks(&config);
     if !preflight::is_fit(&checks) {
         let complaint = check::complaint(&checks);
         return Err(format!("this host does not fit the node yet:\n{complaint}").into());
     }
-    std::fs::create_dir_all(&config.node.data_dir)
-        .map_err(|error| format!("cannot create {}: {error}", config.node.data_dir.display()))?;
+    // Addresses first: what is in the way there is known at once, and nothing has to be undone.
+    let sockets = Sockets::open(&config)?;
+    let admin = listen_for_admin(&config)?;
+    let addresses =
+        Addresses { mqtt: sockets.mqtt, http: sockets.http, admin: admin.local_addr()? };
+    data_dir::prepare(&config.node.data_dir)?;
     let health = Arc::new(Health::new());
     let opened = open_journal(&config)?;
     let identity = Identity::open(&config.identity_file())?;
@@ -75,7 +82,7 @@ pub fn run(config: Config) -> Result<(), Error> {
         }),
         segments: Box::new(move || Box::new(ShardSegments(requests.clone()))),
     };
-    let shards = Shards::start(&config, &mailboxes, handles, partitions, &shared)?;
+    let shards = Shards::start(&config, sockets, &mailboxes, handles, partitions, &shared)?;
     drop(shared);
     for index in 0..shards.handles.len() {
         health.set(&format!("shard-{index}"), State::Ok);
@@ -90,17 +97,46 @@ pub fn run(config: Config) -> Result<(), Error> {
     });
     observed.refresh_health();
     let events = Events { verifier, shards: shards.handles.clone() };
-    let supervised = Supervised { shards, observed, cloud, tails, events };
-    tokio_uring::start(supervise(&config, supervised))?;
+    let supervised = Supervised { shards, observed, cloud, tails, events, admin, addresses };
+    tokio_uring::start(supervise(supervised))?;
     maintenance.stop();
     tracing::info!("stopped");
     Ok(())
 }
 
+fn listen_for_admin(config: &Config) -> Result<std::net::TcpListener, Error> {
+    let address = config.admin.listen;
+    std::net::TcpListener::bind(address).map_err(|error| {
+        format!("cannot listen on {address} for [admin]: {error}; is another server, or another node, running there?")
+            .into()
+    })
+}
+
 fn open_journal(config: &Config) -> Result<fulcrum_journal::Opened, Error> {
     let opened = fulcrum_journal::open(&config.journal())?;
     for (number, partition) in opened.report.partitions.iter().enumerate() {
-        tracing::info!(partition = number, report = ?partition, "journal partition recovered");
+        for quarantine in &partition.quarantined {
+            let damage = quarantine.damage;
+            tracing::warn!(
+                partition = number,
+                from = %damage.from,
+                to = %damage.to,
+                messages_lost_at_most = quarantine.messages_max,
+                "a damaged range of the journal is set aside"
+            );
+        }
+        tracing::info!(
+            partition = number,
+            records = partition.records,
+            bytes_scanned = partition.bytes_scanned,
+            torn_bytes = partition.torn_bytes,
+            damaged_ranges = partition.quarantined.len(),
+            sequences_unknown = partition.sequences_unknown,
+            tenants = partition.next_sequences.len(),
+            cursor = %partition.cursor,
+            end = %partition.end,
+            "journal partition recovered"
+        );
     }
     Ok(opened)
 }
@@ -110,7 +146,8 @@ fn start_maintenance(shards: Vec<ShardHandle>) -> Result<Maintenance, Error> {
     let queue = 64 * shards.len();
     let answer = Box::new(move |partition: u16, number: u64, result| {
         if let Some(shard) = shards.get(usize::from(partition)) {
-            crate::registry::offer(shard, Message::SegmentPrepared { number, result });
+            // Without its segment the partition would stand still.
+            offer_patiently(shard, Message::SegmentPrepared { number, result });
         }
     });
     Ok(fulcrum_maintenance::spawn(MaintenanceConfig { queue, answer })?)
@@ -152,6 +189,13 @@ impl Cloud {
     }
 }
 
+/// Where the node listens.
+struct Addresses {
+    mqtt: Option<SocketAddr>,
+    http: Option<SocketAddr>,
+    admin: SocketAddr,
+}
+
 /// What runs until the node stops.
 struct Supervised {
     shards: Shards,
@@ -159,22 +203,30 @@ struct Supervised {
     cloud: Option<Cloud>,
     tails: Vec<Tail>,
     events: Events,
+    admin: std::net::TcpListener,
+    addresses: Addresses,
 }
 
-async fn supervise(config: &Config, node: Supervised) -> Result<(), Error> {
+async fn supervise(node: Supervised) -> Result<(), Error> {
     let (stop, stopped) = watch::channel(false);
-    let listener = std::net::TcpListener::bind(config.admin.listen).map_err(|error| {
-        format!("cannot listen on {} for [admin]: {error}", config.admin.listen)
-    })?;
     let (source, status) = (node.observed.clone(), node.observed.clone());
     let admin = AdminConfig {
-        listener,
+        listener: node.admin,
         health: node.observed.health.clone(),
         sources: vec![source],
         status: Arc::new(move || status.status()),
     };
     let admin = tokio::task::spawn_local(fulcrum_admin::serve(admin, is_set(stopped.clone())));
     let identity = node.observed.identity.clone();
+    let cloud = node.cloud.as_ref().map(|cloud| tracing::field::display(&cloud.config.cloud));
+    tracing::info!(
+        shards = node.shards.handles.len(),
+        mqtt = node.addresses.mqtt.map(tracing::field::display),
+        http = node.addresses.http.map(tracing::field::display),
+        admin = %node.addresses.admin,
+        cloud,
+        "started"
+    );
     let uplink = node.cloud.map(|cloud| {
         let parts = UplinkParts {
             tails: node.tails,
@@ -186,63 +238,81 @@ async fn supervise(config: &Config, node: Supervised) -> Result<(), Error> {
         };
         tokio::task::spawn_local(fulcrum_uplink::run(cloud.config, parts, is_set(stopped)))
     });
-    tracing::info!(
-        shards = node.shards.handles.len(),
-        mqtt = ?config.mqtt.as_ref().map(|mqtt| mqtt.listen),
-        http = ?config.http.as_ref().map(|http| http.listen),
-        admin = %config.admin.listen,
-        uplink = uplink.is_some(),
-        "started"
-    );
     let shards = node.shards;
-    let outcome = watch_over(&shards, &node.observed, uplink.as_ref()).await;
+    let watched = Watched {
+        shards: &shards,
+        observed: &node.observed,
+        uplink: uplink.as_ref(),
+        admin: &admin,
+    };
+    let outcome = watched.until_the_end().await;
     // First the shards: what they have acknowledged is committed before the uplink's last attempt to ship it.
     shards.drain();
-    while !shards.all_ended() {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    let joined = shards.join();
+    let drained = tokio::time::timeout(DRAIN_MAX, async {
+        while !shards.all_ended() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    let joined = match drained.await {
+        Ok(()) => shards.join(),
+        Err(_) => Err(format!(
+            "the shards have not stopped within {} s; is the disk of data_dir stuck? What was acknowledged is on it",
+            DRAIN_MAX.as_secs()
+        )
+        .into()),
+    };
     stop.send_replace(true);
-    if let Some(uplink) = uplink {
-        uplink.await??;
-    }
-    admin.await??;
-    outcome.and(joined)
+    let shipped = match uplink {
+        Some(uplink) => uplink.await?.map_err(Into::into),
+        None => Ok(()),
+    };
+    let served = admin.await?.map_err(Into::into);
+    // The cause before what followed from it.
+    joined.and(shipped).and(served).and(outcome)
 }
 
-/// Looks after the node until a signal comes or a part of it ends by itself.
-async fn watch_over<T>(
-    shards: &Shards,
-    observed: &Observed,
-    uplink: Option<&tokio::task::JoinHandle<T>>,
-) -> Result<(), Error> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut period = tokio::time::interval(HEALTH_PERIOD);
-    let mut expired = Instant::now();
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
-            _ = period.tick() => {}
+/// What must not end before the node does.
+struct Watched<'a, U, A> {
+    shards: &'a Shards,
+    observed: &'a Observed,
+    uplink: Option<&'a JoinHandle<U>>,
+    admin: &'a JoinHandle<A>,
+}
+
+impl<U, A> Watched<'_, U, A> {
+    /// Looks after the node until a signal comes or a part of it ends by itself.
+    async fn until_the_end(&self) -> Result<(), Error> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut period = tokio::time::interval(HEALTH_PERIOD);
+        let mut expired = Instant::now();
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = period.tick() => {}
+            }
+            self.observed.refresh_health();
+            if self.shards.any_ended() {
+                return Err("a shard has ended by itself".into());
+            }
+            if self.uplink.is_some_and(JoinHandle::is_finished) {
+                return Err("the uplink has ended by itself".into());
+            }
+            if self.admin.is_finished() {
+                return Err("the admin endpoint has ended by itself".into());
+            }
+            if expired.elapsed() >= EXPIRY_PERIOD {
+                expired = Instant::now();
+                let shards = self.shards.handles.clone();
+                let _ = self.observed.verifier.submit_store(Box::new(move |identity| {
+                    expire_commands(identity, &shards, unix_ms());
+                }));
+            }
         }
-        observed.refresh_health();
-        if shards.any_ended() {
-            return Err("a shard has ended; see the log".into());
-        }
-        if uplink.is_some_and(|uplink| uplink.is_finished()) {
-            return Err("the uplink has ended; see the log".into());
-        }
-        if expired.elapsed() >= EXPIRY_PERIOD {
-            expired = Instant::now();
-            let shards = shards.handles.clone();
-            let _ = observed.verifier.submit_store(Box::new(move |identity| {
-                expire_commands(identity, &shards, unix_ms());
-            }));
-        }
+        tracing::info!("stopping: taking no more connections, committing what was acknowledged");
+        Ok(())
     }
-    tracing::info!("stopping: taking no more connections, committing what was acknowledged");
-    Ok(())
 }
 
 async fn is_set(mut flag: watch::Receiver<bool>) {

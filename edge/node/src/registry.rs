@@ -13,6 +13,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// How long an answer is offered to a shard whose control queue is full before it is given up.
 const OFFER_TRIES: u32 = 50;
+/// The same where the shard waits for that answer alone: a minute.
+const PATIENT_TRIES: u32 = 30_000;
 const OFFER_PAUSE: Duration = Duration::from_millis(2);
 
 /// The registry as one shard sees it.
@@ -125,8 +127,17 @@ impl ShardRegistry {
 
 /// Gives a shard a message, from a thread that may wait a little: the shard empties its queue every turn.
 pub fn offer(shard: &ShardHandle, message: Message) {
+    offer_for(OFFER_TRIES, shard, message);
+}
+
+/// Gives a shard a message it cannot go on without, from a thread that has time.
+pub fn offer_patiently(shard: &ShardHandle, message: Message) {
+    offer_for(PATIENT_TRIES, shard, message);
+}
+
+fn offer_for(tries: u32, shard: &ShardHandle, message: Message) {
     let mut message = message;
-    for _ in 0..OFFER_TRIES {
+    for _ in 0..tries {
         match shard.send(message) {
             Ok(()) => return,
             Err(back) => message = back,

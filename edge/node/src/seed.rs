@@ -1,6 +1,7 @@
 //! `fulcrum-edge seed`: the registry's replica from a file, for nodes that have no cloud.
 
 use crate::config::Config;
+use crate::data_dir;
 use fulcrum_contract::feed::ChangePage;
 use fulcrum_identity::Identity;
 use std::path::Path;
@@ -12,7 +13,7 @@ pub fn run(config: &Config, feed: &Path) -> Result<(), Box<dyn std::error::Error
     let page: ChangePage = serde_json::from_slice(&text).map_err(|error| {
         format!("{}:{}: {error}; expected a page of the change feed", feed.display(), error.line())
     })?;
-    std::fs::create_dir_all(&config.node.data_dir)?;
+    data_dir::prepare(&config.node.data_dir)?;
     let identity = Identity::open(&config.identity_file())?;
     identity.apply(&page)?;
     let counts = identity.counts()?;

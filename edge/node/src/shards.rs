@@ -46,6 +46,7 @@ impl Shards {
     /// Starts the threads and waits until every ring is made.
     pub fn start(
         config: &Config,
+        sockets: Sockets,
         mailboxes: &[Arc<Mailbox>],
         handles: Vec<ShardHandle>,
         partitions: Vec<Partition>,
@@ -53,7 +54,7 @@ impl Shards {
     ) -> Result<Shards, Box<dyn std::error::Error>> {
         let mut shards = Shards { handles, metrics: Vec::new(), threads: Vec::new() };
         let mut meetings = Vec::new();
-        for (index, partition) in (0..).zip(partitions) {
+        for ((index, partition), listeners) in (0..).zip(partitions).zip(sockets.of_shards) {
             let metrics = Arc::<ShardMetrics>::default();
             let handle = shards.handles[usize::from(index)].clone();
             let parts = ShardParts {
@@ -64,7 +65,7 @@ impl Shards {
                 },
                 mailbox: mailboxes[usize::from(index)].clone(),
                 peers: Vec::new(),
-                listeners: listeners(config)?,
+                listeners,
                 partition,
                 write_mode: config.journal.write_mode.into(),
                 segments: (shared.segments)(),
@@ -80,9 +81,12 @@ impl Shards {
             let (made, hears) = sync_channel(1);
             let (tells, peers) = sync_channel(1);
             let ring = config.ring(index);
-            let thread = std::thread::Builder::new()
-                .name(format!("shard-{index}"))
-                .spawn(move || run(ring, parts, &made, &peers))?;
+            let thread =
+                std::thread::Builder::new().name(format!("shard-{index}")).spawn(move || {
+                    run(ring, parts, &made, &peers).inspect_err(|error| {
+                        tracing::error!(shard = index, %error, "the shard's loop has ended");
+                    })
+                })?;
             shards.threads.push(thread);
             meetings.push((hears, tells));
         }
@@ -163,20 +167,45 @@ fn run(
     ring.run(&mut Shard::new(parts))
 }
 
-/// Each shard has sockets of its own on the same address: the kernel spreads connections over them.
-fn listeners(config: &Config) -> Result<Vec<(TcpListener, Speaks)>, Box<dyn std::error::Error>> {
-    let wanted = [(&config.mqtt, Speaks::Mqtt), (&config.http, Speaks::Http)];
-    let mut listeners = Vec::new();
-    for (listener, speaks) in wanted {
-        if let Some(listener) = listener {
-            listeners.push((bind(listener.listen)?, speaks));
-        }
-    }
-    Ok(listeners)
+/// The listening sockets of all shards. Each shard has its own on the same address: the kernel spreads connections over
+/// them.
+pub struct Sockets {
+    /// Where MQTT is, if it is.
+    pub mqtt: Option<SocketAddr>,
+    /// Where HTTP is, if it is.
+    pub http: Option<SocketAddr>,
+    of_shards: Vec<Vec<(TcpListener, Speaks)>>,
 }
 
-fn bind(address: SocketAddr) -> Result<TcpListener, String> {
-    bind_listener(address, true, BACKLOG).map_err(|error| {
-        format!("cannot listen on {address}: {error}; is another server running there?")
-    })
+impl Sockets {
+    /// Listens on the addresses of `config`.
+    pub fn open(config: &Config) -> Result<Sockets, String> {
+        let of_shards = (0..config.shards()).map(|_| Vec::new()).collect();
+        let mut sockets = Sockets { mqtt: None, http: None, of_shards };
+        if let Some(mqtt) = &config.mqtt {
+            sockets.mqtt = Some(sockets.listen(mqtt.listen, Speaks::Mqtt)?);
+        }
+        if let Some(http) = &config.http {
+            sockets.http = Some(sockets.listen(http.listen, Speaks::Http)?);
+        }
+        Ok(sockets)
+    }
+
+    /// The address, with the port that was given out if it named none.
+    fn listen(&mut self, address: SocketAddr, speaks: Speaks) -> Result<SocketAddr, String> {
+        let refused = |error| {
+            format!(
+                "cannot listen on {address}: {error}; is another server, or another node, running there?"
+            )
+        };
+        // Sockets that share an address would share it with another node of the same user, too, and each would get half
+        // of the devices: a socket that does not share shows whether somebody is there.
+        let alone = bind_listener(address, false, 1).map_err(refused)?;
+        let found = alone.local_addr().map_err(refused)?;
+        drop(alone);
+        for shard in &mut self.of_shards {
+            shard.push((bind_listener(found, true, BACKLOG).map_err(refused)?, speaks));
+        }
+        Ok(found)
+    }
 }

@@ -46,7 +46,13 @@ impl UplinkEvents for Events {
     }
 
     fn link(&self, state: LinkState) {
-        tracing::info!(?state, "uplink");
+        match state {
+            LinkState::Connecting => tracing::info!("connecting to the cloud"),
+            LinkState::Up => tracing::info!("the cloud answers"),
+            LinkState::Down => {
+                tracing::warn!("the cloud is out of reach; the node goes on without")
+            }
+        }
     }
 }
 
