@@ -6,6 +6,10 @@ use std::time::Duration;
 /// most firmware logs; 256 KiB is what brokers in the field allow.
 pub const MESSAGE_BYTES_MAX: usize = 256 * 1024;
 
+/// Largest CONNECT, in bytes: user name, password, client id and a will that is ignored. Whoever sends it is not known
+/// yet, so it may not cost what a message may.
+pub const CONNECT_BYTES_MAX: usize = 16 * 1024;
+
 /// Unsent bytes of one subscriber above which it has no credit: messages for it are refused, not queued.
 pub const SUBSCRIBER_BACKLOG_BYTES_MAX: usize = 1024 * 1024;
 
@@ -67,5 +71,6 @@ const _: () = assert!(
     SUBSCRIBER_OUTPUT_BYTES_MAX + ANSWERS_BYTES_MAX + MESSAGE_BYTES_MAX
         < fulcrum_ring::limits::SEND_QUEUE_BYTES_MAX
 );
+const _: () = assert!(CONNECT_BYTES_MAX <= MESSAGE_BYTES_MAX);
 // Packet identifiers are 16 bits and never zero.
 const _: () = assert!(UNACKNOWLEDGED_MAX < u16::MAX as usize);

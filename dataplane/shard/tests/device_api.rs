@@ -360,6 +360,10 @@ fn garbage_ends_its_own_connection_and_no_other() {
         client.socket.shutdown(std::net::Shutdown::Write).unwrap();
         assert_eq!(client.read(), None, "{garbage:?}");
     }
+    // A CONNECT of 20 KiB, and 2 MiB of whom is known: refused when it is announced.
+    let mut unknown = Client::open(node.mqtt[0]);
+    unknown.write(|out| out.extend_from_slice(b"\x10\x80\xa0\x01\x00\x04MQTT\x04\xc2"));
+    assert_eq!(unknown.read(), None);
     let mut oversized = Client::connect(node.mqtt[0], "d2@acme");
     oversized.write(|out| out.extend_from_slice(b"\x32\x80\x80\x08"));
     assert_eq!(oversized.read(), None);

@@ -107,20 +107,25 @@ fn a_device_that_reads_no_answers_is_not_read_from() {
 #[test]
 fn a_draining_node_answers_the_producers_whose_events_it_has_taken() {
     let dir = tempfile::tempdir().unwrap();
-    for _ in 0..5 {
+    for round in 0..6 {
         let sub = tempfile::tempdir_in(dir.path()).unwrap();
-        let node = Node::start(sub.path(), 1);
-        let mut device = Client::connect(node.mqtt[0], "d1@acme");
+        // With one shard, and with two of which either owns the device.
+        let shards = 1 + round % 2;
+        let node = Node::start(sub.path(), shards);
+        let shard = usize::from(round / 2 % shards);
+        let mut device = Client::connect(node.mqtt[shard], "d1@acme");
         for number in 1..=200 {
             device.publish("event", 1, Some(number), b"x");
         }
         node.wait_for("the first event", |node| node.total(|m| m.stored_received.value()) > 0);
-        let config = harness::journal_config(sub.path(), 1);
-        node.stop();
+        let config = harness::journal_config(sub.path(), shards);
+        let stopping = std::thread::spawn(move || node.stop());
         let mut acknowledged = 0;
         while let Some(Seen::PubAck(_)) = device.read() {
             acknowledged += 1;
         }
+        drop(device);
+        stopping.join().unwrap();
         let reopened = fulcrum_journal::open(&config).unwrap();
         let kept: usize = reopened.partitions.iter().map(|(_, tail)| stored(tail).len()).sum();
         assert_eq!(acknowledged, kept, "what is kept is acknowledged, and nothing else");
@@ -202,7 +207,7 @@ fn a_device_kept_waiting_by_the_journal_is_not_silent() {
     node.wait_for("the connection to be held", |node| {
         node.metrics[0].connections_parked.value() == 1
     });
-    std::thread::sleep(Duration::from_millis(2500));
+    std::thread::sleep(Duration::from_millis(2000));
     assert_eq!(node.total(|metrics| metrics.timeouts.value()), 0);
     node.store.lock().unwrap().segments_held = false;
     for number in 1..=sent {

@@ -5,7 +5,7 @@ use super::topics::{CommandFilter, encode_request_id};
 use crate::connections::Key;
 use crate::flow::{Flow, Step};
 use crate::identity::Principal;
-use crate::limits::UNACKNOWLEDGED_MAX;
+use crate::limits::{CONNECT_BYTES_MAX, UNACKNOWLEDGED_MAX};
 use crate::message::PeerMessage;
 use crate::plane::{Plane, TakenCommand};
 use fulcrum_mqtt::{
@@ -122,7 +122,10 @@ impl Session {
         bytes: &[u8],
     ) -> Step {
         let level = (!matches!(self.phase, Phase::New { .. })).then_some(ProtocolLevel::V311);
-        let packet_bytes_max = plane.settings.message_bytes_max;
+        let packet_bytes_max = match self.phase {
+            Phase::New { .. } => plane.settings.message_bytes_max.min(CONNECT_BYTES_MAX),
+            _ => plane.settings.message_bytes_max,
+        };
         let context = DecodeContext { level, packet_bytes_max };
         match fulcrum_mqtt::decode(bytes, &context) {
             Ok(Decoded::NeedMore { at_least }) => Step::NeedMore { at_least },
