@@ -7,6 +7,8 @@ use fulcrum_contract::streams::PartitionKey;
 use fulcrum_contract::{ApplicationId, CommandId, DeviceId, EdgeId, TenantId};
 
 pub(crate) const TENANTS: &str = "tenants";
+/// Ids of tenants that were deleted: what is kept of them still has its retention.
+pub(crate) const GONE_TENANTS: &str = "gone-tenants";
 pub(crate) const EDGES: &str = "edges";
 pub(crate) const DEADLINES: &str = "deadlines";
 

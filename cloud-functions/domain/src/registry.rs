@@ -4,7 +4,7 @@
 //! nothing, and every change is in the tenant's feed in the same write.
 
 use crate::keys::{self, TENANTS};
-use crate::rows::{DeviceRow, EdgeRow, TenantRow, decode, encode, reference};
+use crate::rows::{DeviceRow, EdgeRow, PRESENT, TenantRow, decode, encode, reference};
 use crate::secrets::new_id;
 use crate::store::{Expect, Item, Key, Revision, Scan, StoreError, Write};
 use crate::{ATTEMPTS, Cloud, Error};
@@ -84,6 +84,8 @@ impl Cloud {
             ];
             writes.extend(self.claim_alias(&id, document.alias.as_deref(), None).await?);
             writes.extend(self.restart_feeds_of(&id).await?);
+            let key = Key::new(keys::GONE_TENANTS, id.as_str());
+            writes.push(Write::Delete { key, expect: Expect::Anything });
             match self.store.write(writes).await {
                 Err(StoreError::Conflict) => continue,
                 other => return Ok((id, other?.into())),
@@ -125,7 +127,7 @@ impl Cloud {
         Err(Error::Busy)
     }
 
-    /// Removes a tenant; its devices stay, as in Hono.
+    /// Removes a tenant; its devices stay, as in Hono, and its records for as long as any.
     pub async fn delete_tenant(&self, id: &TenantId, if_match: &IfMatch) -> Result<(), Error> {
         for _ in 0..ATTEMPTS {
             let item = self.tenant_item(id).await?;
@@ -134,6 +136,11 @@ impl Cloud {
             let mut writes = vec![
                 Write::Delete { key: keys::tenant(id), expect: Expect::as_read(Some(&item)) },
                 self.publish_tenant(id, None),
+                Write::Put {
+                    key: Key::new(keys::GONE_TENANTS, id.as_str()),
+                    value: PRESENT,
+                    expect: Expect::Anything,
+                },
             ];
             writes.extend(self.claim_alias(id, None, before.document.alias.as_deref()).await?);
             match self.store.write(writes).await {

@@ -27,7 +27,12 @@ impl Cloud {
                 break;
             }
         }
-        let mut scan = Scan::partition(keys::TENANTS, 100);
+        self.retain_all(keys::TENANTS, now_ms).await?;
+        self.retain_all(keys::GONE_TENANTS, now_ms).await
+    }
+
+    async fn retain_all(&self, tenants: &str, now_ms: u64) -> Result<(), Error> {
+        let mut scan = Scan::partition(tenants, 100);
         loop {
             let tenants = self.store.scan(scan.clone()).await?;
             let Some(last) = tenants.last() else { return Ok(()) };

@@ -7,6 +7,7 @@ use cloud::{
     EPOCH, NOW, drain, edge, events, frame, read, settings, ship, ship_to, tenant, with_pump,
 };
 use fulcrum_contract::streams::Commit;
+use fulcrum_domain::registry::IfMatch;
 use fulcrum_domain::streams::{ReadRequest, RecordClasses, Start};
 use fulcrum_domain::{Error, Settings};
 use fulcrum_frame::Class;
@@ -166,4 +167,17 @@ async fn a_tenant_above_its_bytes_loses_its_oldest_records_first() {
     let left: Vec<_> = drain(&cloud, "g", 100).await.into_iter().map(|one| one.1).collect();
     assert!(!left.is_empty() && left.len() < 20);
     assert_eq!(left, (21 - left.len() as u64..=20).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_of_a_deleted_tenant_go_with_their_age_all_the_same() {
+    let (cloud, _dir) = with_pump(Settings { stored_age_ms: 1000, ..settings() }).await;
+    let (acme, edge) = (tenant("acme"), edge(&cloud, "site").await);
+    ship(&cloud, &edge, 1, &events(1..=5)).await.unwrap();
+    cloud.delete_tenant(&acme, &IfMatch::default()).await.unwrap();
+    cloud.maintain(NOW + 2000).await.unwrap();
+    cloud.create_tenant(Some(acme.clone()), Default::default()).await.unwrap();
+    let page = cloud.records(&acme, &read("g", 10), NOW + 2000).await.unwrap();
+    assert!(page.records.is_empty());
+    assert_eq!(cloud.group(&acme, "g").await.unwrap().partitions[0].lost, 5);
 }
