@@ -1,13 +1,13 @@
 //! From the listener to requests: a bounded number of connections, each with a time limit on everything its peer must do.
 
 use axum::Router;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
@@ -42,6 +42,9 @@ pub(crate) async fn serve(
 ) {
     let places = Arc::new(Semaphore::new(connections_max));
     let mut connections = JoinSet::new();
+    let (end, ended) = watch::channel(false);
+    let (alive, mut all_gone) = mpsc::channel(1);
+    let requests = Requests { ended, alive };
     loop {
         let accepting = async {
             let place = places.clone().acquire_owned().await;
@@ -55,8 +58,9 @@ pub(crate) async fn serve(
         match accepted {
             Ok((stream, _)) => {
                 let (tls, router, stopped) = (tls.clone(), router.clone(), stopped.clone());
+                let requests = requests.clone();
                 connections.spawn(async move {
-                    connection(stream, tls, router, stopped).await;
+                    connection(stream, tls, router, requests, stopped).await;
                     drop(place);
                 });
             }
@@ -71,12 +75,41 @@ pub(crate) async fn serve(
     if tokio::time::timeout(DRAIN, drained).await.is_err() {
         connections.shutdown().await;
     }
+    // What a request holds, the store above all, is free when this returns.
+    end.send_replace(true);
+    drop(requests);
+    let _ = all_gone.recv().await;
+}
+
+/// Runs the requests of HTTP/2 connections, each a task of its own that the end of the host ends too.
+#[derive(Clone)]
+struct Requests {
+    ended: watch::Receiver<bool>,
+    alive: mpsc::Sender<()>,
+}
+
+impl<F> hyper::rt::Executor<F> for Requests
+where
+    F: Future + Send + 'static,
+    F::Output: Send,
+{
+    fn execute(&self, request: F) {
+        let Requests { mut ended, alive } = self.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = request => {}
+                () = stop(&mut ended) => {}
+            }
+            drop(alive);
+        });
+    }
 }
 
 async fn connection(
     stream: TcpStream,
     tls: Option<TlsAcceptor>,
     router: Router,
+    requests: Requests,
     stopped: watch::Receiver<bool>,
 ) {
     if let Err(error) = stream.set_nodelay(true) {
@@ -88,7 +121,7 @@ async fn connection(
     };
     match tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await {
         Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
-            http2(stream, router, stopped).await;
+            http2(stream, router, requests, stopped).await;
         }
         Ok(Ok(stream)) => http1(stream, router, stopped).await,
         Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
@@ -116,11 +149,11 @@ where
     }
 }
 
-async fn http2<S>(stream: S, router: Router, mut stopped: watch::Receiver<bool>)
+async fn http2<S>(stream: S, router: Router, requests: Requests, mut stopped: watch::Receiver<bool>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+    let mut builder = hyper::server::conn::http2::Builder::new(requests);
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS)
