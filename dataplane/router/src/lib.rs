@@ -15,6 +15,9 @@ mod routes;
 
 pub use commands::{Answered, Command, CommandDesk, Dispatch, Outcome};
 pub use deliveries::{Deliveries, DeliveryId, Settled};
-pub use limits::{DELIVERIES_MAX, PENDING_COMMANDS_MAX, SUBSCRIPTIONS_PER_TENANT_MAX};
+pub use limits::{
+    DELIVERIES_MAX, FILTER_BYTES_MAX, FILTER_LEVELS_MAX, PENDING_COMMANDS_MAX,
+    SUBSCRIPTIONS_PER_TENANT_MAX,
+};
 pub use link::{LinkId, ShardIndex, owner};
-pub use routes::{Routes, RoutesFull, Target};
+pub use routes::{RouteRefused, Routes, Target};

@@ -3,7 +3,7 @@
 //! Filters and topics are relative to the tenant, so one tenant's filter cannot name another tenant's topic.
 
 use crate::LinkId;
-use crate::limits::SUBSCRIPTIONS_PER_TENANT_MAX;
+use crate::limits::{FILTER_BYTES_MAX, FILTER_LEVELS_MAX, SUBSCRIPTIONS_PER_TENANT_MAX};
 use std::collections::HashMap;
 
 /// A link that takes messages of a matching topic.
@@ -15,12 +15,20 @@ pub struct Target {
     pub qos: u8,
 }
 
-/// The tenant has as many subscriptions as it may have.
+/// Why a subscription does not go into the table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error(
-    "the tenant has {SUBSCRIPTIONS_PER_TENANT_MAX} subscriptions, the most there can be; end some first"
-)]
-pub struct RoutesFull;
+pub enum RouteRefused {
+    /// The tenant has as many subscriptions as it may have.
+    #[error(
+        "the tenant has {SUBSCRIPTIONS_PER_TENANT_MAX} subscriptions, the most there can be; end some first"
+    )]
+    Full,
+    /// The filter is longer than any address.
+    #[error(
+        "the filter has more than {FILTER_LEVELS_MAX} levels or {FILTER_BYTES_MAX} bytes; no address is as long"
+    )]
+    FilterTooLong,
+}
 
 /// Who takes which topic.
 #[derive(Default)]
@@ -57,13 +65,17 @@ impl Routes {
         tenant: &str,
         filter: &str,
         target: Target,
-    ) -> Result<(), RoutesFull> {
+    ) -> Result<(), RouteRefused> {
+        let levels = filter.split('/').take(FILTER_LEVELS_MAX + 1).count();
+        if filter.len() > FILTER_BYTES_MAX || levels > FILTER_LEVELS_MAX {
+            return Err(RouteRefused::FilterTooLong);
+        }
         let routes = match self.tenants.get_mut(tenant) {
             Some(routes) => routes,
             None => self.tenants.entry(tenant.into()).or_default(),
         };
         if routes.subscriptions >= SUBSCRIPTIONS_PER_TENANT_MAX {
-            return Err(RoutesFull);
+            return Err(RouteRefused::Full);
         }
         let targets = routes.root.targets_of(filter);
         match targets.iter_mut().find(|present| present.link == target.link) {
@@ -262,7 +274,23 @@ mod tests {
             routes.subscribe("acme", "#", target(0, 0)).unwrap();
             routes.tenants.get_mut("acme").unwrap().subscriptions = key as usize + 1;
         }
-        assert_eq!(routes.subscribe("acme", "x", target(1, 0)), Err(RoutesFull));
+        assert_eq!(routes.subscribe("acme", "x", target(1, 0)), Err(RouteRefused::Full));
         assert!(routes.subscribe("rival", "x", target(1, 0)).is_ok());
+    }
+
+    #[test]
+    fn a_filter_longer_than_any_address_is_refused_and_leaves_nothing() {
+        let mut routes = Routes::default();
+        let too_long = Err(RouteRefused::FilterTooLong);
+        let levels = |count: usize| vec!["a"; count].join("/");
+        for filter in
+            [levels(FILTER_LEVELS_MAX + 1), levels(30_000), "a".repeat(FILTER_BYTES_MAX + 1)]
+        {
+            assert_eq!(routes.subscribe("acme", &filter, target(1, 0)), too_long);
+            assert!(!routes.unsubscribe("acme", &filter, target(1, 0).link));
+        }
+        assert!(routes.tenants.is_empty());
+        assert!(routes.subscribe("acme", &levels(FILTER_LEVELS_MAX), target(1, 0)).is_ok());
+        assert_eq!(found(&routes, "acme", &levels(30_000)), []);
     }
 }

@@ -92,6 +92,20 @@ fn a_tenants_application_never_sees_another_tenants_telemetry() {
 }
 
 #[test]
+fn a_filter_of_a_thousand_levels_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path(), 2);
+    let mut app = subscribed(&node, 0, "telemetry/acme/+", 0);
+    for filter in ["/a".repeat(32_000), "/+".repeat(30_000), "a".repeat(60_000)] {
+        assert_eq!(app.subscribe(&format!("telemetry/acme/x{filter}"), 0), [0x80]);
+    }
+    let mut device = Client::connect(node.mqtt[1], "d1@acme");
+    device.publish("telemetry", 0, None, b"21.5");
+    assert_eq!(app.expect_publish().1, b"21.5");
+    node.stop();
+}
+
+#[test]
 fn qos_1_telemetry_is_acknowledged_when_the_consumer_has_acknowledged() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start(dir.path(), 2);

@@ -156,7 +156,6 @@ impl Session {
         let tenant = principal.tenant.clone();
         let route = &mut self.route;
         route.topic.clear();
-        route.topic.push_str(topic);
         route.version = Some(plane.routes.version());
         route.consumer_topic = topic_of(&tenant, &device);
         route.targets.clear();
@@ -165,6 +164,8 @@ impl Session {
         // bag is not remembered either.
         if !Arc::ptr_eq(&device, &principal_name(self)) || topic.contains("/?") {
             self.route.version = None;
+        } else {
+            self.route.topic.push_str(topic);
         }
         self.route.device = device;
     }
