@@ -1,6 +1,7 @@
 //! Between the uplink and the shards: outcomes and registry changes one way, live telemetry the other.
 
 use crate::registry::{application_may_be_connected, may_be_connected, offer};
+use fulcrum_contract::{DeviceId, TenantId};
 use fulcrum_identity::{Applied, Identity, Verifier};
 use fulcrum_shard::{Busy, LiveConsumer, Message, ShardHandle, owner, shard_of_ticket};
 use fulcrum_uplink::{LinkState, LiveSender, UplinkEvents};
@@ -27,9 +28,12 @@ pub struct Events {
 
 impl UplinkEvents for Events {
     fn applied(&self, applied: &Applied) {
-        announce_commands(applied, &self.shards);
+        let refused = announce_commands(applied, &self.shards);
         let (applied, shards) = (applied.clone(), self.shards.clone());
-        let work = Box::new(move |identity: &Identity| tell_shards(&applied, identity, &shards));
+        let work = Box::new(move |identity: &Identity| {
+            refused.into_iter().for_each(|(shard, message)| offer(&shards[shard], message));
+            tell_shards(&applied, identity, &shards);
+        });
         if self.verifier.submit_store(work).is_err() {
             // Rare: the store is behind by a whole queue. Everything is asked for again instead.
             for shard in &self.shards {
@@ -82,16 +86,19 @@ fn tell_shards(applied: &Applied, identity: &Identity, shards: &[ShardHandle]) {
     }
 }
 
-/// They are in the store: the shards that own the devices ask for them.
-fn announce_commands(applied: &Applied, shards: &[ShardHandle]) {
-    for (tenant, device) in &applied.commands {
-        let shard = owner(&[tenant.as_str(), device.as_str()], shards.len() as u16);
+/// New commands are in the store: the shards that own the devices ask for them. This thread does not wait; what a shard
+/// had no room for comes back with the shard's number.
+fn announce_commands(applied: &Applied, shards: &[ShardHandle]) -> Vec<(usize, Message)> {
+    let announce = |(tenant, device): &(TenantId, DeviceId)| {
+        let owner = owner(&[tenant.as_str(), device.as_str()], shards.len() as u16);
         let message = Message::CommandArrived {
             tenant: tenant.as_str().into(),
             device: device.as_str().into(),
         };
-        offer(&shards[usize::from(shard.0)], message);
-    }
+        let shard = usize::from(owner.0);
+        shards[shard].send(message).err().map(|message| (shard, message))
+    };
+    applied.commands.iter().filter_map(announce).collect()
 }
 
 fn evict(shards: &[ShardHandle], tenant: &str, name: &str) {
