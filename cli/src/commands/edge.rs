@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::fs::{self, OpenOptions};
 use std::io::{Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 pub const EXAMPLES: &str = "\
@@ -190,7 +190,10 @@ pub async fn enrol_at(
     token: &str,
     data_dir: &Path,
 ) -> Result<Enrolled, Failure> {
-    fs::create_dir_all(data_dir).map_err(Failure::file("make the data directory", data_dir))?;
+    // It will hold the node's key and its devices' credentials.
+    let mut private = fs::DirBuilder::new();
+    private.recursive(true).mode(0o700);
+    private.create(data_dir).map_err(Failure::file("make the data directory", data_dir))?;
     let key = load_or_make_key(&data_dir.join(KEY_FILE))?;
     let public_key = key
         .public_key()
