@@ -33,7 +33,7 @@ Examples:
 
 #[derive(Debug, Subcommand)]
 enum Chore {
-    /// Everything: format, lints, Rust tests, tests with real clients, the demo's proof, documents.
+    /// Everything: format, lints, Rust tests, the load test runner's own tests, real clients, the demo's proof, documents.
     Test {
         /// Without real clients and the demo.
         #[arg(long)]
@@ -105,6 +105,13 @@ fn test(quick: bool, steps: &mut Steps) -> Result<(), Failure> {
     steps.step("documents", documents::check)?;
     steps.cargo("lints", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
     steps.cargo("Rust tests", &["test", "--workspace"])?;
+    steps.step("load test runner", |root| {
+        let mut command = Cargo::plain("python3", root);
+        command.args(["-m", "unittest", "discover", "--start-directory", "loadtests"]);
+        command.args(["--top-level-directory", "loadtests"]);
+        command.env("PYTHONDONTWRITEBYTECODE", "1");
+        Cargo::run(command)
+    })?;
     if let Some(clients) = clients {
         build_binaries(steps)?;
         run_clients(&clients, None, steps)?;
