@@ -31,6 +31,37 @@ pub struct Principal {
     pub name: Arc<str>,
     /// Which of the two.
     pub role: Role,
+    /// What it may do at the tenant's messaging addresses.
+    pub messaging: Arc<MessagingRights>,
+}
+
+/// Address patterns of a tenant a peer may use: MQTT topic filters relative to the tenant, placeholders filled in.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct MessagingRights {
+    /// It may publish to topics these match.
+    pub publish: Vec<Box<str>>,
+    /// It may subscribe to filters these cover.
+    pub subscribe: Vec<Box<str>>,
+}
+
+/// What a peer shows to prove who it is.
+pub enum Login {
+    /// User name and password; the password may be a JWT.
+    Password {
+        /// `{auth-id}@{tenant}`; may be empty where a JWT says it.
+        username: String,
+        /// The password.
+        password: Password,
+        /// MQTT client id, which may name tenant and device for a JWT; empty for other protocols.
+        client_id: String,
+    },
+    /// A client certificate whose private key the peer has proved to hold; whether it is trusted is the registry's to say.
+    Certificate {
+        /// The chain as sent, leaf first, DER.
+        chain: Vec<Vec<u8>>,
+        /// Host name the client asked for (TLS SNI).
+        server_name: Option<String>,
+    },
 }
 
 /// What a peer is.

@@ -50,7 +50,7 @@ mod stored;
 mod telemetry;
 
 pub use fulcrum_router::{Command, PENDING_COMMANDS_MAX, owner};
-pub use identity::{Adapter, Password, Principal, Refusal, Role};
+pub use identity::{Adapter, Login, MessagingRights, Password, Principal, Refusal, Role};
 pub use message::{Mailbox, Message, ShardHandle};
 pub use metrics::{Counter, MetricKind, ShardMetrics};
 pub use outbox::Peer;

@@ -2,7 +2,7 @@
 //!
 //! Every call returns at once. An answer comes back as a [`crate::Message`] through the shard's [`crate::ShardHandle`].
 
-use crate::identity::{Adapter, Password, Principal};
+use crate::identity::{Adapter, Login, Principal};
 use fulcrum_journal::SegmentRequest;
 use std::sync::Arc;
 
@@ -16,14 +16,8 @@ pub struct Ticket(pub u64);
 
 /// The registry's replica and its verifier.
 pub trait Registry: Send {
-    /// Verifies a user name and password; answered with [`crate::Message::Authenticated`].
-    fn authenticate(
-        &mut self,
-        ticket: Ticket,
-        adapter: Adapter,
-        username: &str,
-        password: Password,
-    ) -> Result<(), Busy>;
+    /// Verifies a login; answered with [`crate::Message::Authenticated`].
+    fn authenticate(&mut self, ticket: Ticket, adapter: Adapter, login: Login) -> Result<(), Busy>;
 
     /// Asks whether `gateway` may act for `device`; answered with [`crate::Message::Authorised`].
     fn authorise(

@@ -4,7 +4,7 @@ use fulcrum_contract::registry::Permission;
 use fulcrum_contract::{ApplicationId, CommandId, DeviceId, TenantId};
 use fulcrum_identity::{AuthJob, Identity, Verifier};
 use fulcrum_shard::{
-    Adapter, Busy, Command, Message, PENDING_COMMANDS_MAX, Password, Principal, Refusal, Registry,
+    Adapter, Busy, Command, Login, Message, PENDING_COMMANDS_MAX, Principal, Refusal, Registry,
     Role, ShardHandle, Ticket,
 };
 use fulcrum_uplink::PresenceSender;
@@ -25,15 +25,10 @@ pub struct ShardRegistry {
 }
 
 impl Registry for ShardRegistry {
-    fn authenticate(
-        &mut self,
-        ticket: Ticket,
-        adapter: Adapter,
-        username: &str,
-        password: Password,
-    ) -> Result<(), Busy> {
+    fn authenticate(&mut self, ticket: Ticket, adapter: Adapter, login: Login) -> Result<(), Busy> {
+        let Login::Password { username, password, .. } = login else { return Err(Busy) };
         let job = AuthJob {
-            username: username.to_owned(),
+            username,
             password: fulcrum_identity::Password::new(password.expose()),
             adapter: identity_adapter(adapter),
             now_ms: unix_ms(),
@@ -68,7 +63,7 @@ impl Registry for ShardRegistry {
     fn recheck(&mut self, adapter: Adapter, principal: &Principal) -> Result<(), Busy> {
         let (shard, principal) = (self.shard.clone(), principal.clone());
         self.store(move |identity| {
-            let Principal { tenant, name, role } = principal;
+            let Principal { tenant, name, role, .. } = principal;
             let may_stay = match role {
                 Role::Device => may_be_connected(identity, Some(adapter), &tenant, &name),
                 Role::Application { may_consume } => {
@@ -232,12 +227,14 @@ fn shard_principal(principal: fulcrum_identity::Principal) -> Principal {
             tenant: tenant.as_str().into(),
             name: device.as_str().into(),
             role: Role::Device,
+            messaging: Arc::default(),
         },
         fulcrum_identity::Principal::Application { tenant, application, permissions } => {
             Principal {
                 tenant: tenant.as_str().into(),
                 name: application.as_str().into(),
                 role: Role::Application { may_consume: permissions.contains(&Permission::Consume) },
+                messaging: Arc::default(),
             }
         }
     }

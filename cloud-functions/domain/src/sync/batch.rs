@@ -75,8 +75,9 @@ impl Batch {
         let device = DeviceId::parse(frame.device().unwrap_or_default())
             .map_err(|error| invalid(error.to_string()))?;
         match frame.class() {
-            Class::Command => {
-                return Err(invalid("a command is not shipped to the cloud".to_owned()));
+            Class::Command | Class::Message | Class::Internal => {
+                let class = frame.class().as_str();
+                return Err(invalid(format!("a frame of class {class} is not for the cloud")));
             }
             Class::Telemetry => {}
             _ if is_live(&self.header.partition) => {

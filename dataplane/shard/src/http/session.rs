@@ -3,7 +3,7 @@
 use super::routes::{Address, Route, find};
 use crate::connections::{Hold, Key};
 use crate::flow::{Flow, Step};
-use crate::identity::{Adapter, Password, Principal, Refusal, Role};
+use crate::identity::{Adapter, Login, Password, Principal, Refusal, Role};
 use crate::limits::{AUTHORISED_DEVICES_MAX, HTTP_IDLE_TIMEOUT, HTTP_PIPELINE_MAX};
 use crate::mqtt::{decode_request_id, is_response_status};
 use crate::plane::{Inbound, Plane, Producer};
@@ -224,13 +224,12 @@ impl Session {
         let Some(credentials) = basic_credentials(value) else {
             return Err(Stop::refusal(plane, Refusal::BadCredentials));
         };
-        let password = Password::new(credentials.password().as_bytes());
-        let asked = plane.registry.authenticate(
-            Ticket(key.0),
-            Adapter::Http,
-            &credentials.username,
-            password,
-        );
+        let login = Login::Password {
+            username: credentials.username.clone(),
+            password: Password::new(credentials.password().as_bytes()),
+            client_id: String::new(),
+        };
+        let asked = plane.registry.authenticate(Ticket(key.0), Adapter::Http, login);
         if asked.is_err() {
             return Err(Stop::refusal(plane, Refusal::Unavailable));
         }

@@ -3,7 +3,7 @@
 use super::session::{Phase, Session};
 use crate::connections::{Hold, Key};
 use crate::flow::Flow;
-use crate::identity::{Adapter, Password, Principal, Refusal};
+use crate::identity::{Adapter, Login, Password, Principal, Refusal};
 use crate::message::PeerMessage;
 use crate::plane::Plane;
 use crate::ports::Ticket;
@@ -47,9 +47,13 @@ impl Session {
             plane.count_refusal(Refusal::BadCredentials);
             return refuse(io, id, ConnectReturnCode::BadUserNameOrPassword);
         };
-        let password = Password::new(password);
+        let login = Login::Password {
+            username: username.to_owned(),
+            password: Password::new(password),
+            client_id: connect.client_id.to_owned(),
+        };
         let ticket = Ticket(key.0);
-        if plane.registry.authenticate(ticket, Adapter::Mqtt, username, password).is_err() {
+        if plane.registry.authenticate(ticket, Adapter::Mqtt, login).is_err() {
             plane.count_refusal(Refusal::Unavailable);
             return refuse(io, id, ConnectReturnCode::ServerUnavailable);
         }

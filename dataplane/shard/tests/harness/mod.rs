@@ -50,10 +50,10 @@ impl Registry for FakeRegistry {
         &mut self,
         ticket: Ticket,
         _adapter: Adapter,
-        username: &str,
-        password: Password,
+        login: Login,
     ) -> Result<(), Busy> {
-        let (name, tenant) = username.split_once('@').unwrap_or((username, ""));
+        let Login::Password { username, password, .. } = login else { return Err(Busy) };
+        let (name, tenant) = username.split_once('@').unwrap_or((&username, ""));
         let result = match name {
             _ if password.expose() != b"secret" || tenant.is_empty() => {
                 Err(Refusal::BadCredentials)
@@ -67,6 +67,7 @@ impl Registry for FakeRegistry {
                     true => Role::Application { may_consume: true },
                     false => Role::Device,
                 },
+                messaging: Arc::default(),
             }),
         };
         if self.store.lock().unwrap().silent {

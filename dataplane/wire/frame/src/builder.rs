@@ -49,13 +49,24 @@ impl<'a> FrameBuilder<'a> {
         self
     }
 
-    /// Adds an application property. Keys are at most 255 bytes.
+    /// Adds a field of any bytes, an empty one too.
+    pub fn bytes(&mut self, tag: Tag, value: &[u8]) -> &mut Self {
+        self.field(tag as u8, &[value]);
+        self
+    }
+
+    /// Adds an application property.
     pub fn property(&mut self, key: &str, value: &str) -> &mut Self {
-        match u8::try_from(key.len()) {
-            Ok(key_bytes) => {
+        match (u8::try_from(key.len()), u16::try_from(key.len())) {
+            (Ok(key_bytes), _) => {
                 self.field(Tag::Property as u8, &[&[key_bytes], key.as_bytes(), value.as_bytes()]);
             }
-            Err(_) => self.refuse("property key", key.len(), usize::from(u8::MAX)),
+            (_, Ok(key_bytes)) => {
+                let key_bytes = key_bytes.to_le_bytes();
+                let parts = [&key_bytes[..], key.as_bytes(), value.as_bytes()];
+                self.field(Tag::LongProperty as u8, &parts);
+            }
+            _ => self.refuse("property key", key.len(), usize::from(u16::MAX)),
         }
         self
     }

@@ -35,6 +35,16 @@ pub enum Tag {
     Property = 12,
     /// Key under which the producer repeats a message it is unsure of (HTTP `Idempotency-Key`).
     Idempotency = 13,
+    /// Address a consumer may answer to (MQTT 5 Response Topic, AMQP reply-to).
+    ReplyAddress = 14,
+    /// Any bytes that tie an answer to its request (MQTT 5 Correlation Data).
+    CorrelationData = 15,
+    /// 1: the payload is UTF-8 text (MQTT 5 Payload Format Indicator); one byte.
+    PayloadFormat = 16,
+    /// Client that published the message, where its consumers must know (MQTT 5 No Local).
+    Publisher = 17,
+    /// Key length (`u16`, little endian), key, value: an application property whose key is longer than 255 bytes.
+    LongProperty = 18,
 }
 
 /// One field of a frame.
@@ -52,11 +62,18 @@ impl<'a> Field<'a> {
     }
 
     pub(crate) fn as_property(&self) -> Option<(&'a str, &'a str)> {
-        if self.tag != Tag::Property as u8 {
-            return None;
-        }
-        let (key_bytes, rest) = self.value.split_first()?;
-        let (key, value) = rest.split_at_checked(usize::from(*key_bytes))?;
+        let (key_bytes, rest) = match self.tag {
+            tag if tag == Tag::Property as u8 => {
+                let (key_bytes, rest) = self.value.split_first()?;
+                (usize::from(*key_bytes), rest)
+            }
+            tag if tag == Tag::LongProperty as u8 => {
+                let (key_bytes, rest) = self.value.split_first_chunk()?;
+                (usize::from(u16::from_le_bytes(*key_bytes)), rest)
+            }
+            _ => return None,
+        };
+        let (key, value) = rest.split_at_checked(key_bytes)?;
         Some((std::str::from_utf8(key).ok()?, std::str::from_utf8(value).ok()?))
     }
 }
@@ -85,10 +102,12 @@ pub(crate) fn check(head: &[u8]) -> Result<(), FrameError> {
 fn check_value(field: &Field<'_>) -> Result<(), FrameError> {
     let sound = match field.tag {
         tag if tag == Tag::Status as u8 => field.value.len() == 2,
-        tag if tag == Tag::Property as u8 => field.as_property().is_some(),
-        tag if tag >= Tag::Tenant as u8 && tag <= Tag::Idempotency as u8 => {
-            field.as_text().is_some()
+        tag if tag == Tag::Property as u8 || tag == Tag::LongProperty as u8 => {
+            field.as_property().is_some()
         }
+        tag if tag == Tag::PayloadFormat as u8 => field.value.len() == 1,
+        tag if tag == Tag::CorrelationData as u8 => true,
+        tag if tag >= Tag::Tenant as u8 && tag <= Tag::Publisher as u8 => field.as_text().is_some(),
         _ => true,
     };
     if sound { Ok(()) } else { Err(FrameError::Text(field.tag)) }

@@ -48,6 +48,10 @@ pub enum Class {
     CommandResponse = 4,
     /// From an edge node, telling what became of a command; stored.
     CommandStatus = 5,
+    /// Between clients of a tenant, at an address the tenant has declared; stored for whoever is away.
+    Message = 6,
+    /// What a shard writes down about itself; never leaves the node.
+    Internal = 7,
 }
 
 impl Class {
@@ -64,6 +68,8 @@ impl Class {
             Class::Command => "command",
             Class::CommandResponse => "command_response",
             Class::CommandStatus => "command_status",
+            Class::Message => "message",
+            Class::Internal => "internal",
         }
     }
 
@@ -74,6 +80,8 @@ impl Class {
             3 => Class::Command,
             4 => Class::CommandResponse,
             5 => Class::CommandStatus,
+            6 => Class::Message,
+            7 => Class::Internal,
             _ => return None,
         })
     }
@@ -225,6 +233,11 @@ impl<'a> Frame<'a> {
     pub fn status(&self) -> Option<u16> {
         let field = self.fields().find(|field| field.tag == Tag::Status as u8)?;
         Some(u16::from_le_bytes(*field.value.first_chunk()?))
+    }
+
+    /// The first field with `tag`, as it is.
+    pub fn bytes(&self, tag: Tag) -> Option<&'a [u8]> {
+        self.fields().find(|field| field.tag == tag as u8).map(|field| field.value)
     }
 
     /// Application properties as key and value.

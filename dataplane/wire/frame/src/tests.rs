@@ -80,8 +80,21 @@ fn limits_hold_on_both_sides() {
 
     let mut out = Vec::new();
     let mut frame = FrameBuilder::new(&mut out, Class::Event, 1, 0);
-    frame.property(&"k".repeat(256), "v");
+    frame.property(&"k".repeat(usize::from(u16::MAX) + 1), "v");
     assert!(matches!(frame.finish(b""), Err(FrameError::TooLong { what: "property key", .. })));
+}
+
+#[test]
+fn a_property_reads_back_whatever_the_length_of_its_key() {
+    let mut out = Vec::new();
+    let mut frame = FrameBuilder::new(&mut out, Class::Message, 2, 0);
+    let keys = ["", "k", &"k".repeat(255), &"k".repeat(256), &"k".repeat(9000)];
+    keys.iter().for_each(|key| {
+        frame.property(key, "v");
+    });
+    frame.finish(b"").unwrap();
+    let parsed = Frame::parse(&out).unwrap();
+    assert!(parsed.properties().eq(keys.map(|key| (key, "v"))), "in order, long and short");
 }
 
 #[test]
