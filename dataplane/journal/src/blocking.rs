@@ -12,7 +12,11 @@ use crate::config::WriteMode;
 use crate::disk;
 use crate::error::JournalError;
 use crate::partition::{Committed, Partition};
+use crate::position::Position;
+use crate::record::{Kind, Step};
 use crate::segments::{FileEvent, SegmentRequest};
+use crate::tail::Tail;
+use fulcrum_frame::Frame;
 
 /// Memory of direct writes begins at a multiple of this.
 const ALIGNMENT_BYTES: usize = 4096;
@@ -81,6 +85,47 @@ impl Driver {
             }
         }
     }
+}
+
+/// Reads every committed message that is not acknowledged, in order, with blocking calls: its segment and its frame.
+/// What is damaged is passed over; it is counted in what opening the journal reported.
+///
+/// # Errors
+/// Those of the file system.
+pub fn read_all(tail: &Tail, mut each: impl FnMut(u64, &Frame<'_>)) -> io::Result<()> {
+    let reader = tail.reader();
+    let end = tail.committed();
+    let mut position = tail.start();
+    while position < end {
+        let (path, offset, _) = tail.segment_path(position);
+        let bytes = fs::read(&path)?;
+        let segment = position.0 / tail.segment_bytes();
+        let mut at = offset as usize;
+        while position < end {
+            let step = reader.parse(bytes.get(at..).unwrap_or_default(), position, end);
+            let next = match step {
+                Step::Record(record) => {
+                    if record.kind == Kind::Message
+                        && let Ok(frame) = Frame::parse(record.body)
+                    {
+                        each(segment, &frame);
+                    }
+                    record.next
+                }
+                Step::EndOfSegment { next } => next,
+                Step::Corrupt(damage) => damage.to,
+                // The file is shorter than the segment should be: what is missing is damage.
+                Step::NeedMore { .. } => Position((segment + 1) * tail.segment_bytes()),
+            };
+            let left = next.0 / tail.segment_bytes() != segment;
+            at += (next.0 - position.0) as usize;
+            position = next;
+            if left {
+                break;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Executes one segment request with blocking calls and gives the partition its answer.

@@ -136,7 +136,55 @@ impl Partition {
     /// # Errors
     /// See [`AppendError`]; nothing has changed then.
     pub fn append(&mut self, frame: &Frame<'_>) -> Result<Ticket, AppendError> {
-        let appended = self.try_append(frame);
+        let reserve = self.limits.reserve_bytes;
+        self.append_keeping(frame, reserve)
+    }
+
+    /// As [`Partition::append`], but the bytes kept in reserve may be used: for what frees space or must not fail, such
+    /// as noting that something is done with.
+    ///
+    /// # Errors
+    /// See [`AppendError`]; nothing has changed then.
+    pub fn append_essential(&mut self, frame: &Frame<'_>) -> Result<Ticket, AppendError> {
+        self.append_keeping(frame, 0)
+    }
+
+    /// Whether a message whose frame has `bytes` would be taken by [`Partition::append`] now.
+    ///
+    /// # Errors
+    /// The one [`Partition::append`] would answer with.
+    pub fn check_room(&self, bytes: usize) -> Result<(), AppendError> {
+        if self.failed.is_some() {
+            return Err(AppendError::Failed);
+        }
+        let bytes = record_bytes(bytes) as u64;
+        let pending = self.batches.pending_bytes();
+        if pending > 0 && pending + bytes > self.pending_bytes_max() {
+            return Err(AppendError::NotReady);
+        }
+        match self.room(bytes, self.limits.reserve_bytes) {
+            Room::Here | Room::NextSegment => Ok(()),
+            Room::Later => Err(AppendError::NotReady),
+            Room::Nowhere => Err(AppendError::Full),
+        }
+    }
+
+    /// The segment the next message goes to, as far as is known before it is appended.
+    pub fn current_segment(&self) -> u64 {
+        self.segments.current()
+    }
+
+    /// The oldest segment kept.
+    pub fn oldest_segment(&self) -> u64 {
+        self.segments.oldest()
+    }
+
+    fn pending_bytes_max(&self) -> u64 {
+        self.limits.batch_bytes_max as u64 * PENDING_BATCHES_MAX
+    }
+
+    fn append_keeping(&mut self, frame: &Frame<'_>, reserve: u64) -> Result<Ticket, AppendError> {
+        let appended = self.try_append(frame, reserve);
         match appended {
             Ok(_) => {}
             Err(AppendError::Full) => {
@@ -152,7 +200,7 @@ impl Partition {
         appended
     }
 
-    fn try_append(&mut self, frame: &Frame<'_>) -> Result<Ticket, AppendError> {
+    fn try_append(&mut self, frame: &Frame<'_>, reserve: u64) -> Result<Ticket, AppendError> {
         if self.failed.is_some() {
             return Err(AppendError::Failed);
         }
@@ -167,11 +215,11 @@ impl Partition {
             return Err(AppendError::TooLarge { bytes: body.len() as u64, max });
         }
         let pending = self.batches.pending_bytes();
-        let pending_max = self.limits.batch_bytes_max as u64 * PENDING_BATCHES_MAX;
-        if pending > 0 && pending + bytes > pending_max {
+        // What is essential is small and few: it waits for nothing but the disk.
+        if reserve > 0 && pending > 0 && pending + bytes > self.pending_bytes_max() {
             return Err(AppendError::NotReady);
         }
-        match self.room(bytes, self.limits.reserve_bytes) {
+        match self.room(bytes, reserve) {
             Room::Here => {}
             Room::NextSegment => self.roll(),
             Room::Later => {

@@ -8,7 +8,7 @@ use std::io;
 use std::path::Path;
 
 use fulcrum_journal::{AppendError, Partition, PartitionState, Position, SegmentRequest};
-use harness::{Journal, SEGMENT_BYTES, config, segment};
+use harness::{Journal, SEGMENT_BYTES, config, frame, segment};
 
 fn bytes_on_disk(dir: &Path) -> u64 {
     let entries = std::fs::read_dir(dir.join("p0")).unwrap();
@@ -190,4 +190,29 @@ fn the_age_of_the_oldest_unacknowledged_message_is_known() {
     drop(journal);
     let journal = Journal::open(&config(dir.path()));
     assert_eq!(journal.partition.metrics().oldest_created_ms, Some(1_700_000_000_000));
+}
+
+#[test]
+fn what_is_essential_uses_the_reserve_and_reading_all_gives_it_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = Journal::open(&config(dir.path()));
+    let mut stored = 0;
+    while journal.partition.check_room(frame("acme", &[7; 1000]).len()).is_ok() {
+        journal.store("acme", &[7; 1000]);
+        stored += 1;
+    }
+    let refused = journal.append("acme", &[7; 1000]);
+    assert_eq!(refused, Err(AppendError::Full), "the check and the append agree");
+    let essential = frame("acme", b"done with it");
+    let parsed = fulcrum_frame::Frame::parse(&essential).unwrap();
+    journal.partition.append_essential(&parsed).unwrap();
+    journal.commit();
+    let mut seen = Vec::new();
+    fulcrum_journal::blocking::read_all(&journal.tail, |segment, frame| {
+        seen.push((segment, frame.payload().len()));
+    })
+    .unwrap();
+    assert_eq!(seen.len(), stored + 1);
+    assert_eq!(seen.last().map(|(_, bytes)| *bytes), Some(12));
+    assert!(seen.is_sorted_by_key(|(segment, _)| *segment) && seen[0].0 == 1);
 }
