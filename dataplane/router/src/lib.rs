@@ -11,13 +11,19 @@ mod commands;
 mod deliveries;
 mod limits;
 mod link;
+mod patterns;
 mod routes;
+mod topics;
 
 pub use commands::{Answered, Command, CommandDesk, Dispatch, Outcome};
 pub use deliveries::{Deliveries, DeliveryId, Settled};
 pub use limits::{
-    DELIVERIES_MAX, FILTER_BYTES_MAX, FILTER_LEVELS_MAX, PENDING_COMMANDS_MAX,
-    SUBSCRIPTIONS_PER_TENANT_MAX,
+    DELIVERIES_MAX, FILTER_BYTES_MAX, FILTER_LEVELS_MAX, GROUPS_PER_FILTER_MAX,
+    MESSAGING_FILTER_BYTES_MAX, MESSAGING_FILTER_BYTES_PER_TENANT_MAX, MESSAGING_FILTER_LEVELS_MAX,
+    MESSAGING_SUBSCRIPTIONS_PER_TENANT_MAX, PENDING_COMMANDS_MAX, SUBSCRIPTIONS_PER_TENANT_MAX,
+    WILDCARD_NODES_PER_TENANT_MAX, WILDCARD_SHAPES_PER_TENANT_MAX,
 };
 pub use link::{LinkId, ShardIndex, owner};
+pub use patterns::{covers, pattern_matches};
 pub use routes::{RouteRefused, Routes, Target};
+pub use topics::{Change, GroupRef, Match, Matches, Subscriber, Topics};

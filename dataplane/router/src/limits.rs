@@ -19,3 +19,34 @@ pub const PENDING_COMMANDS_MAX: usize = 16;
 const _: () = assert!(PENDING_COMMANDS_MAX > 0);
 // A delivery id keeps its slot in 16 bits.
 const _: () = assert!(DELIVERIES_MAX <= 1 << 16);
+
+/// Subscriptions of one tenant's messaging clients on all shards together, members of groups included. See
+/// `examples/match_cost.rs` for what one costs; every shard keeps every one.
+pub const MESSAGING_SUBSCRIPTIONS_PER_TENANT_MAX: usize = 1_000_000;
+
+/// Levels of a filter of [`crate::Topics`]. Wildcard filters cost a node a level, so this keeps one of them small; no
+/// name anybody gives a topic is as deep.
+pub const MESSAGING_FILTER_LEVELS_MAX: usize = 128;
+
+/// Bytes of a filter of [`crate::Topics`]: what fits an MQTT string.
+pub const MESSAGING_FILTER_BYTES_MAX: usize = 65_535;
+
+/// Bytes of one tenant's different filters and names of groups together.
+pub const MESSAGING_FILTER_BYTES_PER_TENANT_MAX: usize = 128 << 20;
+
+/// Nodes of one tenant's wildcard filters, at about 70 bytes each.
+pub const WILDCARD_NODES_PER_TENANT_MAX: usize = 1_000_000;
+
+/// Different ways to place `+` in the beginnings of one tenant's wildcard filters, and so the nodes one match visits at
+/// most, whatever the filters and the topic are: at about 20 ns each, 80 microseconds. All placements in filters of up to
+/// eleven levels fit; tenants use a few dozen.
+pub const WILDCARD_SHAPES_PER_TENANT_MAX: usize = 4096;
+
+/// Groups with one filter. Each is given its own copy of every message of that filter.
+pub const GROUPS_PER_FILTER_MAX: usize = 1024;
+
+const _: () = assert!(MESSAGING_FILTER_LEVELS_MAX < WILDCARD_SHAPES_PER_TENANT_MAX);
+const _: () = assert!(MESSAGING_FILTER_LEVELS_MAX < WILDCARD_NODES_PER_TENANT_MAX);
+const _: () = assert!(2 * MESSAGING_FILTER_BYTES_MAX < MESSAGING_FILTER_BYTES_PER_TENANT_MAX);
+// Slots are u32 and the highest is not a slot.
+const _: () = assert!(WILDCARD_NODES_PER_TENANT_MAX < u32::MAX as usize);

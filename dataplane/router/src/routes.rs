@@ -3,7 +3,12 @@
 //! Filters and topics are relative to the tenant, so one tenant's filter cannot name another tenant's topic.
 
 use crate::LinkId;
-use crate::limits::{FILTER_BYTES_MAX, FILTER_LEVELS_MAX, SUBSCRIPTIONS_PER_TENANT_MAX};
+use crate::limits::{
+    FILTER_BYTES_MAX, FILTER_LEVELS_MAX, GROUPS_PER_FILTER_MAX,
+    MESSAGING_FILTER_BYTES_PER_TENANT_MAX, MESSAGING_FILTER_LEVELS_MAX,
+    MESSAGING_SUBSCRIPTIONS_PER_TENANT_MAX, SUBSCRIPTIONS_PER_TENANT_MAX,
+    WILDCARD_NODES_PER_TENANT_MAX, WILDCARD_SHAPES_PER_TENANT_MAX,
+};
 use std::collections::HashMap;
 
 /// A link that takes messages of a matching topic.
@@ -28,6 +33,36 @@ pub enum RouteRefused {
         "the filter has more than {FILTER_LEVELS_MAX} levels or {FILTER_BYTES_MAX} bytes; no address is as long"
     )]
     FilterTooLong,
+    /// The tenant's messaging clients have as many subscriptions as they may have together.
+    #[error(
+        "the tenant's clients have {MESSAGING_SUBSCRIPTIONS_PER_TENANT_MAX} subscriptions, the most there can be; end some first"
+    )]
+    MessagingFull,
+    /// The filter is deeper or longer than the table takes.
+    #[error(
+        "the filter has more than {MESSAGING_FILTER_LEVELS_MAX} levels, or it or its group's name is longer than an MQTT string; subscribe a shorter one"
+    )]
+    MessagingFilterTooLong,
+    /// The tenant's different filters are too long together.
+    #[error(
+        "the tenant's filters have {MESSAGING_FILTER_BYTES_PER_TENANT_MAX} bytes together, the most there can be; end some subscriptions or use shorter filters"
+    )]
+    FilterBytes,
+    /// The tenant's wildcard filters have too many levels together.
+    #[error(
+        "the tenant's wildcard filters have {WILDCARD_NODES_PER_TENANT_MAX} different levels together, the most there can be; end some of them first"
+    )]
+    WildcardNodes,
+    /// The tenant's wildcard filters have `+` in too many different places.
+    #[error(
+        "the tenant's filters place \"+\" in {WILDCARD_SHAPES_PER_TENANT_MAX} different ways, the most there can be; use fewer \"+\" or end some of these subscriptions"
+    )]
+    WildcardShapes,
+    /// The filter has too many groups.
+    #[error(
+        "the filter has {GROUPS_PER_FILTER_MAX} groups, the most there can be; join one of them"
+    )]
+    Groups,
 }
 
 /// Who takes which topic.
