@@ -1,19 +1,17 @@
 //! How a connection ends.
 //!
-//! Open -> Lingering -> Closing -> Free, or Open -> Closing -> Free.
+//! Open -> Lingering -> Closing -> Free, or Open -> Closing -> Free. A connection that is being detached ends like an open one.
 //!
 //! Lingering: queued output is sent, then FIN, then input is read and thrown away until the peer's FIN, all bounded by the linger
 //! time and a number of bytes. (Closing a socket with unread input makes the kernel send RST, which may overtake our last bytes.)
 //! Closing: everything on the socket is cancelled, then it is closed; the slot is free after the last completion.
-//! The handler hears of the end once, when it leaves Open.
-
-use std::time::Duration;
+//! The handler hears of the end once, when it leaves Open (or Detaching).
 
 use crate::connections::{CloseReason, ConnectionId, Phase};
 use crate::limits::{LINGER_DISCARD_BYTES, LINGER_STOPPING};
 use crate::listener::ListenerId;
 use crate::state::{Alarm, Course, State};
-use crate::token::Operation;
+use crate::token::{Operation, Token};
 
 /// What becomes of queued output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +27,7 @@ impl State {
     pub(crate) fn end(&mut self, id: ConnectionId, reason: CloseReason, ending: Ending) {
         let connection = self.connections.in_slot(id.slot());
         debug_assert!(connection.phase != Phase::Free);
-        if connection.phase == Phase::Open {
+        if connection.is_the_handlers() {
             connection.phase = Phase::Lingering;
             connection.drain_wanted = false;
             self.closed.push((id, reason));
@@ -40,34 +38,42 @@ impl State {
         }
     }
 
-    /// Closes or aborts on the handler's behalf; nothing if it is no longer open.
+    /// Closes or aborts on the handler's behalf; nothing if it has ended.
     pub(crate) fn end_if_open(&mut self, id: ConnectionId, reason: CloseReason, ending: Ending) {
-        if self.connections.open(id).is_some() {
+        if self.connections.of_handler(id).is_some() {
             self.end(id, reason, ending);
         }
     }
 
     fn linger(&mut self, id: ConnectionId) {
-        let limit = self.linger_limit();
-        let connection = self.connections.in_slot(id.slot());
-        if connection.phase != Phase::Lingering {
+        self.continue_lingering(id.slot());
+        // Most connections that their peer closed are through by now, without an alarm.
+        if self.connections.in_slot(id.slot()).phase == Phase::Lingering {
+            self.limit_time(id);
+        }
+    }
+
+    /// Sets the alarm that bounds lingering and detaching, unless it is set.
+    pub(crate) fn limit_time(&mut self, id: ConnectionId) {
+        if self.connections.in_slot(id.slot()).linger.is_some() {
             return;
         }
-        if connection.linger.is_none() {
-            let key = self.set_alarm(limit, Alarm::Linger(id));
-            self.connections.in_slot(id.slot()).linger = Some(key);
-        }
-        self.continue_lingering(id.slot());
-    }
-
-    fn linger_limit(&self) -> Duration {
-        match self.course {
+        let limit = match self.course {
             Course::Running => self.config.linger,
             _ => self.config.linger.min(LINGER_STOPPING),
+        };
+        let key = self.set_alarm(limit, Alarm::Linger(id));
+        self.connections.in_slot(id.slot()).linger = Some(key);
+    }
+
+    /// Forgets that alarm.
+    pub(crate) fn lift_limit(&mut self, slot: u32) {
+        if let Some(key) = self.connections.in_slot(slot).linger.take() {
+            self.timers.cancel(key);
         }
     }
 
-    /// Takes the next step once output is flushed: FIN, then wait for the peer's.
+    /// Takes the next step once output is flushed: FIN, then wait for the peer's. If that came already, closing says it all.
     pub(crate) fn continue_lingering(&mut self, slot: u32) {
         let connection = self.connections.in_slot(slot);
         if connection.phase != Phase::Lingering {
@@ -76,17 +82,17 @@ impl State {
         if connection.sending {
             return;
         }
-        if !connection.output.is_empty() {
+        if !connection.output_is_empty() {
             return self.list_for_sending(slot);
+        }
+        if connection.receive.ended {
+            return self.tear_down(slot);
         }
         if !connection.fin_sent {
             connection.fin_sent = true;
             // SAFETY: needed because std's shutdown needs an owned stream. Sound because the descriptor is open until the Close
             // operation of this slot. By call and not by ring, because the ring would start a worker thread for it.
             unsafe { libc::shutdown(connection.fd, libc::SHUT_WR) };
-        }
-        if connection.receive.ended {
-            return self.tear_down(slot);
         }
         connection.receive.wanted = true;
         self.list_for_arming(slot);
@@ -95,18 +101,21 @@ impl State {
     /// Input after the handler's end of the connection.
     pub(crate) fn discard(&mut self, id: ConnectionId, bytes: usize) {
         let connection = self.connections.in_slot(id.slot());
-        connection.discarded += bytes;
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        connection.discarded = connection.discarded.saturating_add(bytes);
         if connection.phase == Phase::Lingering && connection.discarded > LINGER_DISCARD_BYTES {
             self.tear_down(id.slot());
         }
     }
 
-    /// The linger time is over.
+    /// The time for lingering or detaching is over.
     pub(crate) fn linger_expired(&mut self, id: ConnectionId) {
         let connection = self.connections.in_slot(id.slot());
         connection.linger = None;
-        if connection.phase == Phase::Lingering {
-            self.tear_down(id.slot());
+        match connection.phase {
+            Phase::Lingering => self.tear_down(id.slot()),
+            Phase::Detaching => self.drop_slow_consumer(id),
+            Phase::Free | Phase::Open | Phase::Closing => {}
         }
     }
 
@@ -119,12 +128,16 @@ impl State {
         debug_assert_eq!(connection.phase, Phase::Lingering);
         connection.phase = Phase::Closing;
         connection.receive.wanted = false;
-        let unsent = std::mem::take(&mut connection.output);
-        self.spares.put(unsent);
-        let connection = self.connections.in_slot(slot);
-        if let Some(key) = connection.linger.take() {
-            self.timers.cancel(key);
+        if connection.sending {
+            // The kernel reads the other buffer; both are kept when the send completed.
+            if let Some(outgoing) = &mut connection.outgoing {
+                outgoing.output.clear();
+            }
+        } else if let Some(unsent) = connection.outgoing.take() {
+            self.spares.put(unsent);
         }
+        self.lift_limit(slot);
+        let connection = self.connections.in_slot(slot);
         if connection.operations > 0 {
             connection.operations += 1;
             self.queue.cancel_all(connection.fd, id.token(Operation::Cancel));
@@ -134,17 +147,25 @@ impl State {
     }
 
     /// A cancellation or the close completed.
-    pub(crate) fn chore_completed(&mut self, token: crate::token::Token) {
+    pub(crate) fn chore_completed(&mut self, token: Token, result: i32) {
         let Some((id, connection)) = self.connections.of_token(token) else { return };
         connection.operations -= 1;
-        self.release_if_done(id.slot());
+        if token.operation == Operation::Cancel && result < 0 {
+            self.cancel_failed(id);
+        }
+        self.settle(id.slot());
     }
 
-    /// Frees the slot after the last completion, if the handler was told.
-    pub(crate) fn release_if_done(&mut self, slot: u32) {
+    /// After a completion: frees the slot if it was the last one and the handler was told; goes on with a detach.
+    pub(crate) fn settle(&mut self, slot: u32) {
         let connection = self.connections.in_slot(slot);
-        if connection.phase == Phase::Closing && connection.operations == 0 && connection.told {
-            self.connections.remove(slot);
+        if connection.operations > 0 {
+            return;
+        }
+        match connection.phase {
+            Phase::Closing if connection.told => self.connections.remove(slot),
+            Phase::Detaching => self.detach_if_flushed(slot),
+            _ => {}
         }
     }
 
@@ -159,11 +180,13 @@ impl State {
             let id = self.connections.id_of(slot);
             match self.connections.in_slot(slot).phase {
                 Phase::Open => self.end(id, CloseReason::Shutdown, Ending::Flush),
-                // Its time is shortened like the others'.
+                // Their time is shortened like the others'.
+                Phase::Detaching => {
+                    self.lift_limit(slot);
+                    self.end(id, CloseReason::Shutdown, Ending::Flush);
+                }
                 Phase::Lingering => {
-                    if let Some(key) = self.connections.in_slot(slot).linger.take() {
-                        self.timers.cancel(key);
-                    }
+                    self.lift_limit(slot);
                     self.linger(id);
                 }
                 Phase::Free | Phase::Closing => {}

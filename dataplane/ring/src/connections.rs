@@ -51,7 +51,8 @@ pub enum CloseReason {
     Reset,
     /// Another error of the socket, as an errno.
     Failed(i32),
-    /// More than `send_queue_bytes_max` bytes were queued: the peer reads too slowly.
+    /// The peer reads too slowly: more than `send_queue_bytes_max` bytes were queued, or a detach found output that did not leave
+    /// within the linger time.
     SlowConsumer,
     /// The ring stops. What was queued is still sent.
     Shutdown,
@@ -74,6 +75,9 @@ pub(crate) enum Phase {
     Free,
     /// The handler's.
     Open,
+    /// The handler's still, on its way out of the ring: output is flushed, receiving is cancelled, bytes already received are
+    /// handed over. See `moving`.
+    Detaching,
     /// Closed for the handler; output is flushed, then FIN, then input is discarded until the peer's FIN.
     Lingering,
     /// Cancelled and closed; waiting for the last completions.
@@ -110,21 +114,45 @@ pub(crate) struct Connection {
     pub(crate) drain_wanted: bool,
     /// The handler was told it closed.
     pub(crate) told: bool,
-    /// Bytes of `in_flight` the kernel took.
-    pub(crate) sent: usize,
-    /// The kernel's while `sending`.
-    pub(crate) in_flight: Vec<u8>,
-    /// The handler's.
-    pub(crate) output: Vec<u8>,
+    /// Bytes thrown away since it ended.
+    pub(crate) discarded: u32,
+    /// Bounds lingering or detaching.
     pub(crate) linger: Option<TimerKey>,
-    pub(crate) discarded: usize,
+    /// The output buffers, while there is output.
+    pub(crate) outgoing: Option<Box<Outgoing>>,
 }
+
+// A hundred thousand idle connections cost 5 MB here. Everything that only a busy one needs belongs into `Outgoing`.
+const _: () = assert!(size_of::<Connection>() <= 48);
 
 impl Connection {
     /// Unsent bytes.
     pub(crate) fn queued_bytes(&self) -> usize {
-        self.in_flight.len() - self.sent + self.output.len()
+        self.outgoing
+            .as_ref()
+            .map_or(0, |outgoing| outgoing.in_flight.len() - outgoing.sent + outgoing.output.len())
     }
+
+    /// Nothing waits to be sent. Says nothing about what is under way.
+    pub(crate) fn output_is_empty(&self) -> bool {
+        self.outgoing.as_ref().is_none_or(|outgoing| outgoing.output.is_empty())
+    }
+
+    /// The handler may still end it, and has not been told of its end.
+    pub(crate) fn is_the_handlers(&self) -> bool {
+        matches!(self.phase, Phase::Open | Phase::Detaching)
+    }
+}
+
+/// The output of one connection: what the handler appends to, and what the kernel sends.
+#[derive(Default)]
+pub(crate) struct Outgoing {
+    /// The handler's.
+    pub(crate) output: Vec<u8>,
+    /// The kernel's while the connection is `sending`.
+    pub(crate) in_flight: Vec<u8>,
+    /// Bytes of `in_flight` the kernel took.
+    pub(crate) sent: usize,
 }
 
 /// All connections of a ring.
@@ -144,15 +172,15 @@ impl Connections {
         self.slots.len() - self.free.len()
     }
 
-    /// Takes a slot for an accepted socket; `None` if all are in use.
-    pub(crate) fn insert(&mut self, socket: OwnedFd) -> Option<ConnectionId> {
+    /// Takes a slot for a connected socket; gives it back if all are in use.
+    pub(crate) fn insert(&mut self, socket: OwnedFd) -> Result<ConnectionId, OwnedFd> {
         let slot = match self.free.pop() {
             Some(slot) => slot,
             None if self.slots.len() < self.maximum as usize => {
                 self.slots.push(Connection::vacant());
                 (self.slots.len() - 1) as u32
             }
-            None => return None,
+            None => return Err(socket),
         };
         let connection = &mut self.slots[slot as usize];
         debug_assert_eq!(connection.phase, Phase::Free);
@@ -165,7 +193,7 @@ impl Connections {
             receive: Receive { wanted: true, ..Receive::default() },
             ..Connection::vacant()
         };
-        Some(ConnectionId { slot, generation })
+        Ok(ConnectionId { slot, generation })
     }
 
     /// Gives a slot back. Its next life has another generation.
@@ -174,7 +202,7 @@ impl Connections {
         debug_assert_eq!(connection.phase, Phase::Closing);
         debug_assert_eq!(connection.operations, 0, "the kernel still holds an operation");
         debug_assert!(connection.told && connection.linger.is_none());
-        debug_assert!(connection.in_flight.capacity() == 0 && connection.output.capacity() == 0);
+        debug_assert!(connection.outgoing.is_none());
         connection.phase = Phase::Free;
         connection.fd = -1;
         connection.generation = (connection.generation + 1) & GENERATION_MASK;
@@ -188,7 +216,14 @@ impl Connections {
         })
     }
 
-    /// The same, to read.
+    /// The connection under this name while the handler may still end it.
+    pub(crate) fn of_handler(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+        self.slots.get_mut(id.slot as usize).filter(|connection| {
+            connection.generation == id.generation && connection.is_the_handlers()
+        })
+    }
+
+    /// As [`open`](Self::open), to read.
     pub(crate) fn peek_open(&self, id: ConnectionId) -> Option<&Connection> {
         self.slots.get(id.slot as usize).filter(|connection| {
             connection.generation == id.generation && connection.phase == Phase::Open
@@ -233,49 +268,67 @@ impl Connection {
             fin_sent: false,
             drain_wanted: false,
             told: false,
-            sent: 0,
-            in_flight: Vec::new(),
-            output: Vec::new(),
-            linger: None,
             discarded: 0,
+            linger: None,
+            outgoing: None,
         }
     }
 }
 
 /// Output buffers between uses. Last in, first out: the warm ones go round.
 pub(crate) struct Spares {
-    buffers: Vec<Vec<u8>>,
+    #[expect(
+        clippy::vec_box,
+        reason = "the boxes go in and out of slots; unboxing would allocate each time"
+    )]
+    idle: Vec<Box<Outgoing>>,
     bytes: usize,
 }
 
 impl Spares {
     pub(crate) fn new() -> Self {
-        Self { buffers: Vec::new(), bytes: 0 }
+        Self { idle: Vec::new(), bytes: 0 }
     }
 
-    pub(crate) fn take(&mut self) -> Vec<u8> {
-        match self.buffers.pop() {
-            Some(buffer) => {
-                self.bytes -= buffer.capacity();
-                buffer
+    /// Empty buffers; the handler's has room.
+    pub(crate) fn take(&mut self) -> Box<Outgoing> {
+        match self.idle.pop() {
+            Some(outgoing) => {
+                self.bytes -= resting_bytes(&outgoing);
+                outgoing
             }
-            None => Vec::with_capacity(OUTPUT_INITIAL_BYTES),
+            None => Box::new(Outgoing {
+                output: Vec::with_capacity(OUTPUT_INITIAL_BYTES),
+                ..Outgoing::default()
+            }),
         }
     }
 
-    /// Keeps a buffer, or frees it if it is large or there are enough.
-    pub(crate) fn put(&mut self, mut buffer: Vec<u8>) {
-        let capacity = buffer.capacity();
-        if capacity == 0
-            || capacity > SPARE_BUFFER_BYTES_MAX
-            || self.bytes + capacity > SPARE_BYTES_MAX
-        {
-            return;
+    /// Keeps the buffers, or frees them if there are enough. A large one is always freed. They must not be the kernel's.
+    pub(crate) fn put(&mut self, mut outgoing: Box<Outgoing>) {
+        let Outgoing { output, in_flight, sent } = &mut *outgoing;
+        *sent = 0;
+        for buffer in [&mut *output, &mut *in_flight] {
+            buffer.clear();
+            if buffer.capacity() > SPARE_BUFFER_BYTES_MAX {
+                *buffer = Vec::new();
+            }
         }
-        buffer.clear();
-        self.bytes += capacity;
-        self.buffers.push(buffer);
+        // The one that was just sent is the warm one, and the next to be filled.
+        if in_flight.capacity() > 0 {
+            std::mem::swap(output, in_flight);
+        }
+        let bytes = resting_bytes(&outgoing);
+        if outgoing.output.capacity() > 0 && self.bytes + bytes <= SPARE_BYTES_MAX {
+            self.bytes += bytes;
+            self.idle.push(outgoing);
+        }
     }
+}
+
+/// What spare buffers cost.
+fn resting_bytes(outgoing: &Outgoing) -> usize {
+    outgoing.output.capacity() + outgoing.in_flight.capacity()
 }
 
 #[cfg(test)]
@@ -290,7 +343,7 @@ mod tests {
     fn a_stale_name_names_nothing_after_the_slot_was_reused() {
         let mut connections = Connections::new(1);
         let first = connections.insert(socket()).unwrap();
-        assert!(connections.insert(socket()).is_none());
+        assert!(connections.insert(socket()).is_err());
         let connection = connections.open(first).unwrap();
         connection.phase = Phase::Closing;
         connection.told = true;
@@ -303,19 +356,35 @@ mod tests {
         assert!(connections.open(second).is_some());
     }
 
+    fn outgoing(bytes: usize) -> Box<Outgoing> {
+        Box::new(Outgoing { in_flight: Vec::with_capacity(bytes), ..Outgoing::default() })
+    }
+
     #[test]
     fn spare_buffers_are_bounded_in_bytes() {
         let mut spares = Spares::new();
         for _ in 0..1000 {
-            spares.put(Vec::with_capacity(SPARE_BUFFER_BYTES_MAX));
+            spares.put(outgoing(SPARE_BUFFER_BYTES_MAX));
         }
         assert!(spares.bytes <= SPARE_BYTES_MAX);
-        let kept = spares.buffers.len();
-        spares.put(Vec::with_capacity(SPARE_BUFFER_BYTES_MAX + 1));
-        assert_eq!(spares.buffers.len(), kept);
+        let kept = spares.idle.len();
+        spares.put(outgoing(SPARE_BUFFER_BYTES_MAX + 1));
+        spares.put(outgoing(0));
+        assert_eq!(spares.idle.len(), kept);
         for _ in 0..kept {
-            assert!(spares.take().is_empty());
+            let taken = spares.take();
+            assert!(taken.output.is_empty() && taken.in_flight.is_empty() && taken.sent == 0);
+            assert!(taken.output.capacity() >= OUTPUT_INITIAL_BYTES);
         }
         assert_eq!(spares.bytes, 0);
+    }
+
+    #[test]
+    fn an_idle_connection_owns_no_buffer() {
+        let mut connections = Connections::new(1);
+        let id = connections.insert(socket()).unwrap();
+        let connection = connections.open(id).unwrap();
+        assert!(connection.outgoing.is_none());
+        assert_eq!((connection.queued_bytes(), connection.output_is_empty()), (0, true));
     }
 }

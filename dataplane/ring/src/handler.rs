@@ -7,13 +7,14 @@ use crate::connections::{CloseReason, ConnectionId};
 use crate::files::WriteDone;
 use crate::io::Io;
 use crate::listener::ListenerId;
+use crate::moving::Detached;
 
 /// What happens on a core. All calls come from the thread in [`Ring::run`](crate::Ring::run), never one inside another.
 ///
 /// One turn of the loop:
 /// 1. [`turn_started`](Self::turn_started), and [`woken`](Self::woken) if somebody rang.
 /// 2. Completions: `accepted`, `received`, `drained`, `file_written`; then [`timer`](Self::timer) for each timer that is due.
-///    `closed` follows whatever closed the connection, before the next of these.
+///    `closed` follows whatever closed the connection, before the next of these; `detached` likewise.
 /// 3. [`turn_ended`](Self::turn_ended).
 /// 4. Output, doorbells and everything else asked for goes to the kernel in one system call, which also waits.
 pub trait Handler {
@@ -31,15 +32,23 @@ pub trait Handler {
         peer: SocketAddr,
     );
 
-    /// Bytes came. The slice is the kernel's receive buffer and valid for the call alone.
+    /// Bytes came. The slice is the kernel's receive buffer and valid for the call alone. After [`Io::detach`] these are bytes the
+    /// connection's next owner must be given, before it reads from the socket; this ring takes no answer to them.
     fn received(&mut self, io: &mut Io<'_>, connection: ConnectionId, bytes: &[u8]);
 
     /// The output queue is empty again after [`Io::send`] answered `Backlogged`, or after [`Io::notify_drained`]. Once per request.
     fn drained(&mut self, io: &mut Io<'_>, connection: ConnectionId);
 
-    /// The connection ended. Exactly once per accepted connection, also if the handler closed it itself
-    /// ([`CloseReason::Local`]). The name is stale already; the slot is not reused before this call.
+    /// The connection ended. Exactly once per accepted or adopted connection, also if the handler closed it itself
+    /// ([`CloseReason::Local`]), unless [`detached`](Self::detached) came instead. The name is stale already; the slot is not reused before this call.
     fn closed(&mut self, io: &mut Io<'_>, connection: ConnectionId, reason: CloseReason);
+
+    /// The connection left this ring, after [`Io::detach`]: its output is sent, every byte this ring has received was given to
+    /// `received`, and the kernel does nothing with the socket any more. Exactly once, and `closed` does not come. The name is
+    /// stale already; the slot is not reused before this call returns. By default the socket is closed.
+    fn detached(&mut self, io: &mut Io<'_>, connection: ConnectionId, socket: Detached) {
+        let _ = (io, connection, socket);
+    }
 
     /// A timer of [`Io::set_timer`] is due.
     fn timer(&mut self, io: &mut Io<'_>, token: u64);

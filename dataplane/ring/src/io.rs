@@ -8,6 +8,7 @@ use crate::closing::Ending;
 use crate::connections::{CloseReason, ConnectionId};
 use crate::files::{FileId, WriteMode};
 use crate::listener::ListenerId;
+use crate::moving::Detached;
 use crate::state::{Alarm, State};
 use crate::stats::RingStats;
 use crate::timers::TimerKey;
@@ -79,7 +80,7 @@ impl Io<'_> {
         }
     }
 
-    /// Whether the name still stands for an open connection.
+    /// Whether the name still stands for an open connection. `false` from [`detach`](Self::detach) on.
     pub fn is_open(&self, connection: ConnectionId) -> bool {
         self.state.connections.peek_open(connection).is_some()
     }
@@ -92,6 +93,27 @@ impl Io<'_> {
     /// Closes now; queued output is dropped.
     pub fn abort(&mut self, connection: ConnectionId) {
         self.state.end_if_open(connection, CloseReason::Local, Ending::Now);
+    }
+
+    /// Gives the connection up to another ring: stops receiving, sends what is queued, waits until the kernel is done with the
+    /// socket, then calls [`Handler::detached`](crate::Handler::detached) with it. Never within this call; in the same turn if
+    /// nothing was under way.
+    ///
+    /// From now on nothing can be sent: [`output`](Self::output) is `None`. Bytes already received still come to
+    /// [`Handler::received`](crate::Handler::received) before `detached`. If the peer closes meanwhile, an error happens, the ring
+    /// stops, the output does not leave within the linger time ([`CloseReason::SlowConsumer`]) or the handler thinks better of it
+    /// ([`close`](Self::close), [`abort`](Self::abort)), `closed` comes instead: exactly one of the two. Ignored if not open.
+    pub fn detach(&mut self, connection: ConnectionId) {
+        self.state.detach(connection);
+    }
+
+    /// Takes over a connected socket, of another ring or of `TcpStream`. From now on it is like an accepted connection;
+    /// [`Handler::accepted`](crate::Handler::accepted) is not called. Needs no listener.
+    ///
+    /// # Errors
+    /// Gives the socket back if `connections_max` are open or the ring is stopping.
+    pub fn adopt(&mut self, socket: Detached) -> Result<ConnectionId, Detached> {
+        self.state.adopt(socket)
     }
 
     /// Stops receiving, so that the peer's window fills. Bytes the kernel had already put into receive buffers still come, in this

@@ -18,10 +18,11 @@
 //! Invariants
 //! - One send per connection is under way, so bytes keep their order; output is bounded per connection.
 //! - A slot is reused after its last completion; every operation carries the slot's generation.
+//! - A connection leaves the ring once: by `closed`, or as an owned socket by `detached`, and then the kernel holds nothing of it.
 //! - Memory the kernel may use is never freed: on an unclean end it is leaked.
 //! - [`Ring::run`] returns Ok only when the kernel holds nothing.
 //!
-//! Not here: protocols, TLS, connecting out, reading files. No locks, no async, no allocation per message.
+//! Not here: protocols, TLS, connecting out ([`Io::adopt`] takes sockets that are connected), reading files. No locks, no async, no allocation per message.
 //!
 //! This is the only crate of the project that may use `unsafe`: the kernel shares memory with it. Each block says why it is needed
 //! and why it is sound.
@@ -37,6 +38,7 @@ mod handler;
 mod io;
 pub mod limits;
 mod listener;
+mod moving;
 pub mod preflight;
 mod queue;
 mod ring;
@@ -55,6 +57,7 @@ pub use files::{FileId, WriteDone, WriteMode};
 pub use handler::Handler;
 pub use io::{Io, SendOutcome, TimerId};
 pub use listener::{ListenerId, bind_listener};
+pub use moving::Detached;
 pub use ring::Ring;
 pub use stats::RingStats;
 pub use wake::{Doorbell, Waker};

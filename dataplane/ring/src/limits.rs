@@ -30,7 +30,7 @@ pub const LINGER_STOPPING: Duration = Duration::from_millis(500);
 pub(crate) const COMPLETIONS_PER_TURN: usize = 4096;
 /// Bytes read and thrown away while a closed connection waits for the peer's FIN. Closing with unread input would make the
 /// kernel send RST, which can destroy the last bytes we sent; reading for ever would let the peer hold the slot.
-pub(crate) const LINGER_DISCARD_BYTES: usize = 256 * 1024;
+pub(crate) const LINGER_DISCARD_BYTES: u32 = 256 * 1024;
 /// Capacity of a fresh output buffer: a few small frames without growing.
 pub(crate) const OUTPUT_INITIAL_BYTES: usize = 1024;
 /// Largest output buffer kept for reuse.

@@ -18,6 +18,10 @@ pub struct ListenerId(pub u32);
 
 /// A listening socket for [`Io::listen`](crate::Io::listen): address reuse, TCP_NODELAY (accepted sockets inherit it), close on exec.
 ///
+/// An IPv6 address serves IPv6 alone (IPV6_V6ONLY), whatever the system's default: `[::]:1883` and `0.0.0.0:1883` are two listeners
+/// that can be open side by side, and no IPv4 peer appears under a mapped address (`::ffff:192.0.2.1`), which rules about addresses
+/// would miss.
+///
 /// With `reuse_port` several rings may listen on the same address; the kernel spreads the connections over them.
 ///
 /// # Errors
@@ -29,7 +33,6 @@ pub fn bind_listener(addr: SocketAddr, reuse_port: bool, backlog: i32) -> io::Re
         socket.set_reuse_port(true)?;
     }
     if addr.is_ipv6() {
-        // The dual-stack default differs between systems; one listener per family is explicit.
         socket.set_only_v6(true)?;
     }
     socket.set_tcp_nodelay(true)?;

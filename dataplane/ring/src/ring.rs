@@ -94,7 +94,7 @@ impl Ring {
         self.fire_timers(handler);
         self.tell(handler);
         handler.turn_ended(&mut self.io());
-        self.tell_closed(handler);
+        self.tell_endings(handler);
         self.flush(handler);
         if self.is_over() {
             return Ok(true);
@@ -133,7 +133,7 @@ impl Ring {
             self.state.stats.wakeups += 1;
             handler.woken(&mut self.io());
         }
-        self.tell_closed(handler);
+        self.tell_endings(handler);
     }
 
     // ---- completions -----------------------------------------------------------------------------------------------------------
@@ -142,7 +142,7 @@ impl Ring {
         let mut batch = std::mem::take(&mut self.batch);
         for completion in batch.drain(..) {
             self.handle(completion, handler);
-            self.tell_closed(handler);
+            self.tell_endings(handler);
         }
         self.batch = batch;
         while let Some(refused) = self.state.files.take_refused() {
@@ -164,7 +164,9 @@ impl Ring {
             Operation::Receive => self.received(token, completion, handler),
             Operation::Send => self.state.send_completed(token, completion.result),
             Operation::Accept => self.accepted(token, completion, handler),
-            Operation::Cancel | Operation::Close => self.state.chore_completed(token),
+            Operation::Cancel | Operation::Close => {
+                self.state.chore_completed(token, completion.result)
+            }
             Operation::Write | Operation::Sync => {
                 self.file_completed(token, completion.result, handler);
             }
@@ -219,7 +221,7 @@ impl Ring {
             self.state.stats.accept_errors += 1;
             return;
         };
-        let Some(connection) = self.state.admit(socket) else {
+        let Ok(connection) = self.state.admit(socket) else {
             self.state.stats.accepts_refused += 1;
             return;
         };
@@ -254,11 +256,11 @@ impl Ring {
                 Alarm::Linger(connection) => self.state.linger_expired(connection),
                 Alarm::Accept(listener) => self.state.accept_rested(listener),
             }
-            self.tell_closed(handler);
+            self.tell_endings(handler);
         }
     }
 
-    /// Tells the handler who drained, once per turn, and who closed.
+    /// Tells the handler who drained, once per turn, and who ended.
     fn tell<H: Handler>(&mut self, handler: &mut H) {
         let mut drained = std::mem::take(&mut self.state.drained);
         for connection in drained.drain(..) {
@@ -269,20 +271,32 @@ impl Ring {
         if self.state.drained.is_empty() {
             self.state.drained = drained;
         }
-        self.tell_closed(handler);
+        self.tell_endings(handler);
     }
 
-    fn tell_closed<H: Handler>(&mut self, handler: &mut H) {
-        while !self.state.closed.is_empty() {
+    fn tell_endings<H: Handler>(&mut self, handler: &mut H) {
+        while !self.state.closed.is_empty() || !self.state.detached.is_empty() {
+            self.tell_detached(handler);
             let mut closed = std::mem::take(&mut self.state.closed);
             for (connection, reason) in closed.drain(..) {
                 handler.closed(&mut self.io(), connection, reason);
                 let slot = connection.slot();
                 self.state.connections.in_slot(slot).told = true;
-                self.state.release_if_done(slot);
+                self.state.settle(slot);
             }
             if self.state.closed.is_empty() {
                 self.state.closed = closed;
+            }
+        }
+    }
+
+    fn tell_detached<H: Handler>(&mut self, handler: &mut H) {
+        while let Some(connection) = self.state.detached.pop() {
+            if let Some(socket) = self.state.give_up(connection) {
+                handler.detached(&mut self.io(), connection, socket);
+                let slot = connection.slot();
+                self.state.connections.in_slot(slot).told = true;
+                self.state.settle(slot);
             }
         }
     }
@@ -295,10 +309,10 @@ impl Ring {
             self.buffers.publish();
             self.state.arm_receives();
             self.state.send_dirty();
-            if self.state.closed.is_empty() {
+            if self.state.closed.is_empty() && self.state.detached.is_empty() {
                 break;
             }
-            self.tell_closed(handler);
+            self.tell_endings(handler);
         }
     }
 
@@ -464,6 +478,23 @@ mod tests {
         ring.run(&mut Nobody).unwrap();
         assert_eq!(bell.signals(), 1);
         assert_eq!(ring.state.stats.doorbell_fallbacks, 1);
+    }
+
+    #[test]
+    fn a_detached_socket_that_nobody_wants_is_closed() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let ours = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut peer, _) = listener.accept().unwrap();
+        let mut ring = Ring::new(RingConfig::default()).unwrap();
+        let connection = ring.io().adopt(ours.into()).unwrap();
+        while ring.state.stats.detached == 0 {
+            // So that no turn sleeps for ever; the first arms the receive, and the detach cancels it.
+            ring.io().wake_within(Duration::from_millis(1));
+            assert!(!ring.turn(&mut Nobody).unwrap());
+            ring.io().detach(connection);
+        }
+        assert_eq!(std::io::Read::read(&mut peer, &mut [0]).unwrap(), 0);
+        assert_eq!(ring.state.connections.len(), 0);
     }
 
     #[test]

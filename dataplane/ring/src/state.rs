@@ -56,6 +56,8 @@ pub(crate) struct State {
     pub(crate) to_arm: Vec<u32>,
     /// Closed connections the handler has not been told of.
     pub(crate) closed: Vec<(ConnectionId, CloseReason)>,
+    /// Connections the kernel holds nothing of any more and whose detaching handler has not been told. Some may have ended since.
+    pub(crate) detached: Vec<ConnectionId>,
     /// Connections that drained and whose handler wants to know.
     pub(crate) drained: Vec<ConnectionId>,
     pub(crate) origin: Instant,
@@ -91,6 +93,7 @@ impl State {
             dirty: Vec::new(),
             to_arm: Vec::new(),
             closed: Vec::new(),
+            detached: Vec::new(),
             drained: Vec::new(),
             origin: now,
             now,
@@ -143,6 +146,7 @@ impl State {
     pub(crate) fn is_restless(&self) -> bool {
         self.again
             || !self.closed.is_empty()
+            || !self.detached.is_empty()
             || !self.drained.is_empty()
             || !self.dirty.is_empty()
             || !self.to_arm.is_empty()
@@ -154,6 +158,7 @@ impl State {
     pub(crate) fn is_drained(&self) -> bool {
         self.connections.len() == 0
             && self.closed.is_empty()
+            && self.detached.is_empty()
             && self.listeners.is_idle()
             && self.files.pending() == 0
     }

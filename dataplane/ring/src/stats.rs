@@ -19,6 +19,10 @@ pub struct RingStats {
     pub accepts_refused: u64,
     /// Accept failures (descriptor or memory shortage, peers gone before they were accepted).
     pub accept_errors: u64,
+    /// Connections given up to another ring.
+    pub detached: u64,
+    /// Connections taken over by [`Io::adopt`](crate::Io::adopt).
+    pub adopted: u64,
     /// Receive completions with bytes.
     pub receives: u64,
     /// Bytes received.

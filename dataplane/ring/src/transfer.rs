@@ -20,11 +20,11 @@ pub(crate) enum Received {
 }
 
 impl State {
-    /// Takes an accepted socket and lists it for its first receive; `None` (the socket is closed) if all slots are in use.
-    pub(crate) fn admit(&mut self, socket: OwnedFd) -> Option<ConnectionId> {
+    /// Takes a connected socket and lists it for its first receive; gives it back if all slots are in use.
+    pub(crate) fn admit(&mut self, socket: OwnedFd) -> Result<ConnectionId, OwnedFd> {
         let connection = self.connections.insert(socket)?;
         self.list_for_arming(connection.slot());
-        Some(connection)
+        Ok(connection)
     }
 
     // ---- receiving ---------------------------------------------------------------------------------------------------------
@@ -45,7 +45,7 @@ impl State {
                 self.stats.receives += 1;
                 self.stats.receive_bytes += bytes as u64;
                 match phase {
-                    Phase::Open => Received::Bytes(id),
+                    Phase::Open | Phase::Detaching => Received::Bytes(id),
                     _ => {
                         self.discard(id, bytes as usize);
                         Received::Nothing
@@ -63,7 +63,7 @@ impl State {
             }
         };
         self.list_for_arming(id.slot());
-        self.release_if_done(id.slot());
+        self.settle(id.slot());
         received
     }
 
@@ -109,7 +109,14 @@ impl State {
     }
 
     pub(crate) fn pause_receive(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.open(id) else { return };
+        if self.connections.open(id).is_some() {
+            self.stop_receiving(id);
+        }
+    }
+
+    /// No further receive; the one under way is cancelled.
+    pub(crate) fn stop_receiving(&mut self, id: ConnectionId) {
+        let connection = self.connections.in_slot(id.slot());
         let receive = &mut connection.receive;
         receive.wanted = false;
         if receive.armed && !receive.cancelling {
@@ -138,10 +145,8 @@ impl State {
         }
         self.list_for_sending(id.slot());
         let connection = self.connections.open(id)?;
-        if connection.output.capacity() == 0 {
-            connection.output = self.spares.take();
-        }
-        Some(&mut connection.output)
+        let outgoing = connection.outgoing.get_or_insert_with(|| self.spares.take());
+        Some(&mut outgoing.output)
     }
 
     pub(crate) fn list_for_sending(&mut self, slot: u32) {
@@ -169,38 +174,47 @@ impl State {
         let maximum = self.config.send_queue_bytes_max;
         let connection = self.connections.in_slot(slot);
         match connection.phase {
-            Phase::Open if connection.queued_bytes() > maximum => {
+            Phase::Open | Phase::Detaching if connection.queued_bytes() > maximum => {
                 return self.drop_slow_consumer(id);
             }
-            Phase::Open | Phase::Lingering => {}
+            Phase::Open | Phase::Detaching | Phase::Lingering => {}
             Phase::Free | Phase::Closing => return,
         }
         if connection.sending {
             return;
         }
-        if connection.output.is_empty() {
-            let unused = std::mem::take(&mut connection.output);
-            self.spares.put(unused);
-            return;
+        match &mut connection.outgoing {
+            Some(outgoing) if !outgoing.output.is_empty() => {
+                debug_assert!(outgoing.in_flight.is_empty() && outgoing.sent == 0);
+                std::mem::swap(&mut outgoing.in_flight, &mut outgoing.output);
+                self.submit_send(id);
+            }
+            // The handler asked for the buffer and left it empty.
+            outgoing => {
+                if let Some(unused) = outgoing.take() {
+                    self.spares.put(unused);
+                }
+            }
         }
-        debug_assert!(connection.in_flight.capacity() == 0 && connection.sent == 0);
-        std::mem::swap(&mut connection.in_flight, &mut connection.output);
-        self.submit_send(id);
     }
 
     fn submit_send(&mut self, id: ConnectionId) {
         let connection = self.connections.in_slot(id.slot());
-        connection.sending = true;
-        connection.operations += 1;
-        let rest = &connection.in_flight[connection.sent..];
+        let Some(outgoing) = &connection.outgoing else {
+            debug_assert!(false, "a send without its buffer");
+            return;
+        };
+        let rest = &outgoing.in_flight[outgoing.sent..];
         // One connection's queue is below 1 GiB plus one append; a longer rest goes in pieces.
         let bytes = rest.len().min(1 << 30) as u32;
         // SAFETY: needed because the kernel reads the buffer later. Sound because `in_flight` is not touched while `sending`:
-        // handlers reach only `output`, and the slot is neither reused nor its buffer freed before the completion (or they are
-        // leaked with the ring, see `Ring`'s drop).
+        // handlers reach only `output`, its heap memory does not move with the slot, and `outgoing` is neither taken from the slot
+        // nor freed before the completion (or it is leaked with the ring, see `Ring`'s drop).
         unsafe {
             self.queue.send(connection.fd, rest.as_ptr(), bytes, id.token(Operation::Send));
         }
+        connection.sending = true;
+        connection.operations += 1;
         self.sends_submitted += 1;
     }
 
@@ -209,12 +223,16 @@ impl State {
         connection.sending = false;
         connection.operations -= 1;
         let closing = connection.phase == Phase::Closing;
+        let Some(outgoing) = &mut connection.outgoing else {
+            debug_assert!(false, "a send's completion without its buffer");
+            return;
+        };
         match result {
             bytes if bytes > 0 => {
                 self.stats.sends += 1;
                 self.stats.send_bytes += bytes as u64;
-                connection.sent += bytes as usize;
-                if !closing && connection.sent < connection.in_flight.len() {
+                outgoing.sent += bytes as usize;
+                if !closing && outgoing.sent < outgoing.in_flight.len() {
                     return self.submit_send(id);
                 }
                 self.reclaim(id);
@@ -231,20 +249,25 @@ impl State {
                 self.end(id, CloseReason::from_errno(errno), Ending::Now);
             }
         }
-        self.release_if_done(id.slot());
+        self.settle(id.slot());
     }
 
-    /// The kernel is done with the buffer: keep it for the next connection.
+    /// The kernel is done with the buffer: if nothing waits behind it, keep it for the next connection.
     fn reclaim(&mut self, id: ConnectionId) {
         let connection = self.connections.in_slot(id.slot());
-        connection.sent = 0;
-        let buffer = std::mem::take(&mut connection.in_flight);
-        self.spares.put(buffer);
+        if let Some(mut outgoing) = connection.outgoing.take() {
+            if outgoing.output.is_empty() {
+                return self.spares.put(outgoing);
+            }
+            outgoing.in_flight.clear();
+            outgoing.sent = 0;
+            connection.outgoing = Some(outgoing);
+        }
     }
 
     fn after_send(&mut self, id: ConnectionId) {
         let connection = self.connections.in_slot(id.slot());
-        if !connection.output.is_empty() {
+        if !connection.output_is_empty() {
             return self.list_for_sending(id.slot());
         }
         if connection.drain_wanted && connection.phase == Phase::Open {
@@ -254,7 +277,7 @@ impl State {
         self.continue_lingering(id.slot());
     }
 
-    fn drop_slow_consumer(&mut self, id: ConnectionId) {
+    pub(crate) fn drop_slow_consumer(&mut self, id: ConnectionId) {
         self.stats.slow_consumers += 1;
         self.end(id, CloseReason::SlowConsumer, Ending::Now);
     }

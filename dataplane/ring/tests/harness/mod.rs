@@ -1,7 +1,7 @@
 //! A ring on its own thread, driven by closures, listening on a loopback port.
 
 #![allow(dead_code)] // Each test file is a crate of its own and uses a part.
-#![allow(clippy::unwrap_used)] // Test code outside a test function.
+#![allow(clippy::unwrap_used, clippy::panic)] // Test code outside a test function.
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
@@ -11,15 +11,20 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use fulcrum_ring::{
-    CloseReason, ConnectionId, Handler, Io, ListenerId, Ring, RingConfig, RingError, RingStats,
-    Waker, WriteDone, bind_listener,
+    CloseReason, ConnectionId, Detached, Handler, Io, ListenerId, Ring, RingConfig, RingError,
+    RingStats, Waker, WriteDone, bind_listener,
 };
 
 type OnConnection = Box<dyn FnMut(&mut Io<'_>, ConnectionId)>;
 type OnBytes = Box<dyn FnMut(&mut Io<'_>, ConnectionId, &[u8])>;
 type OnClosed = Box<dyn FnMut(&mut Io<'_>, ConnectionId, CloseReason)>;
+type OnDetached = Box<dyn FnMut(&mut Io<'_>, ConnectionId, Detached)>;
+type OnAdopted = Box<dyn FnMut(&mut Io<'_>, ConnectionId, Vec<u8>)>;
+type OnRefused = Box<dyn FnMut(&mut Io<'_>, Detached, Vec<u8>)>;
 type OnToken = Box<dyn FnMut(&mut Io<'_>, u64)>;
 type OnWritten = Box<dyn FnMut(&mut Io<'_>, u64, io::Result<WriteDone>)>;
+/// A socket on its way to a ring, and the bytes the last owner has received and not used.
+pub type Moving = (Detached, Vec<u8>);
 type On = Box<dyn FnMut(&mut Io<'_>)>;
 
 /// What the handler does; everything defaults to nothing.
@@ -29,6 +34,11 @@ pub struct Script {
     pub received: OnBytes,
     pub drained: OnConnection,
     pub closed: OnClosed,
+    pub detached: OnDetached,
+    /// Sockets to adopt; looked at in `started` and whenever the ring is woken.
+    pub inbox: Option<mpsc::Receiver<Moving>>,
+    pub adopted: OnAdopted,
+    pub refused: OnRefused,
     pub timer: OnToken,
     pub file_written: OnWritten,
     pub woken: On,
@@ -44,6 +54,10 @@ impl Default for Script {
             received: Box::new(|_, _, _| {}),
             drained: Box::new(|_, _| {}),
             closed: Box::new(|_, _, _| {}),
+            detached: Box::new(|_, _, socket| drop(socket)),
+            inbox: None,
+            adopted: Box::new(|_, _, _| {}),
+            refused: Box::new(|_, _, _| panic!("an adoption was refused")),
             timer: Box::new(|_, _| {}),
             file_written: Box::new(|_, _, _| {}),
             woken: Box::new(|_| {}),
@@ -70,8 +84,43 @@ struct Player {
     listener: Option<std::net::TcpListener>,
     stop: Arc<AtomicBool>,
     stats: Arc<Mutex<RingStats>>,
-    /// Slots whose connection was accepted and not yet closed, to prove that closed comes exactly once.
+    /// Slots whose connection was accepted or adopted and has not ended, to prove that its end comes exactly once.
     open: Vec<Option<ConnectionId>>,
+}
+
+impl Player {
+    fn opened(&mut self, connection: ConnectionId) {
+        let index = connection.index();
+        if self.open.len() <= index {
+            self.open.resize(index + 1, None);
+        }
+        assert!(
+            self.open[index].replace(connection).is_none(),
+            "a slot was reused before it closed"
+        );
+    }
+
+    fn ended(&mut self, io: &mut Io<'_>, connection: ConnectionId) {
+        assert_eq!(self.open[connection.index()].take(), Some(connection), "ended twice");
+        assert!(io.output(connection).is_none() && !io.is_open(connection));
+        // A stale name does nothing.
+        io.detach(connection);
+        io.abort(connection);
+    }
+
+    fn adopt_all(&mut self, io: &mut Io<'_>) {
+        let Some(inbox) = self.script.inbox.take() else { return };
+        for (socket, bytes) in inbox.try_iter() {
+            match io.adopt(socket) {
+                Ok(connection) => {
+                    self.opened(connection);
+                    (self.script.adopted)(io, connection, bytes);
+                }
+                Err(socket) => (self.script.refused)(io, socket, bytes),
+            }
+        }
+        self.script.inbox = Some(inbox);
+    }
 }
 
 impl Handler for Player {
@@ -80,6 +129,7 @@ impl Handler for Player {
             io.listen(listener);
         }
         (self.script.started)(io);
+        self.adopt_all(io);
     }
 
     fn accepted(
@@ -90,14 +140,7 @@ impl Handler for Player {
         peer: SocketAddr,
     ) {
         assert!(peer.ip().is_loopback());
-        let index = connection.index();
-        if self.open.len() <= index {
-            self.open.resize(index + 1, None);
-        }
-        assert!(
-            self.open[index].replace(connection).is_none(),
-            "a slot was reused before it closed"
-        );
+        self.opened(connection);
         (self.script.accepted)(io, connection);
     }
 
@@ -113,9 +156,13 @@ impl Handler for Player {
     }
 
     fn closed(&mut self, io: &mut Io<'_>, connection: ConnectionId, reason: CloseReason) {
-        assert_eq!(self.open[connection.index()].take(), Some(connection), "closed twice");
-        assert!(io.output(connection).is_none() && !io.is_open(connection));
+        self.ended(io, connection);
         (self.script.closed)(io, connection, reason);
+    }
+
+    fn detached(&mut self, io: &mut Io<'_>, connection: ConnectionId, socket: Detached) {
+        self.ended(io, connection);
+        (self.script.detached)(io, connection, socket);
     }
 
     fn timer(&mut self, io: &mut Io<'_>, token: u64) {
@@ -131,6 +178,7 @@ impl Handler for Player {
             io.stop();
         }
         (self.script.woken)(io);
+        self.adopt_all(io);
     }
 
     fn turn_ended(&mut self, io: &mut Io<'_>) {
@@ -153,8 +201,31 @@ pub struct Running {
 
 /// Starts a ring on a thread of its own.
 pub fn start(config: RingConfig, script: impl FnOnce() -> Script + Send + 'static) -> Running {
-    let listener = bind_listener("127.0.0.1:0".parse().unwrap(), false, 4096).unwrap();
+    start_at("127.0.0.1:0", config, script)
+}
+
+/// Starts a ring that listens at an address of its own choice of port.
+pub fn start_at(
+    address: &str,
+    config: RingConfig,
+    script: impl FnOnce() -> Script + Send + 'static,
+) -> Running {
+    let listener = bind_listener(address.parse().unwrap(), false, 4096).unwrap();
     let addr = listener.local_addr().unwrap();
+    run(addr, Some(listener), config, script)
+}
+
+/// Starts a ring without a listener. Its address is nobody's.
+pub fn start_deaf(config: RingConfig, script: impl FnOnce() -> Script + Send + 'static) -> Running {
+    run("127.0.0.1:0".parse().unwrap(), None, config, script)
+}
+
+fn run(
+    addr: SocketAddr,
+    listener: Option<std::net::TcpListener>,
+    config: RingConfig,
+    script: impl FnOnce() -> Script + Send + 'static,
+) -> Running {
     let stop = Arc::new(AtomicBool::new(false));
     let stats = Arc::new(Mutex::new(RingStats::default()));
     let (send, receive) = mpsc::channel();
@@ -164,13 +235,13 @@ pub fn start(config: RingConfig, script: impl FnOnce() -> Script + Send + 'stati
         send.send(ring.waker()).unwrap();
         let mut player = Player {
             script: script(),
-            listener: Some(listener),
+            listener,
             stop: stop_too,
             stats: stats_too,
             open: Vec::new(),
         };
         ring.run(&mut player)?;
-        assert!(player.open.iter().all(Option::is_none), "a connection was never reported closed");
+        assert!(player.open.iter().all(Option::is_none), "an end was never reported");
         Ok(())
     });
     let waker = receive.recv().expect("the ring could be made");
