@@ -126,6 +126,41 @@ fn a_tenant_with_a_device_and_an_edge_is_set_up_from_the_command_line() {
 }
 
 #[test]
+fn messaging_addresses_are_declared_shown_and_taken_away() {
+    let cloud = Cloud::start();
+    let both = ["--address", "site/#", "--address", "own/{device}/+"];
+    cloud.json(&[&["tenant", "create", "acme"][..], &both].concat());
+    let patterns = || {
+        let shown = cloud.json(&["tenant", "show", "acme"])["messaging"]["addresses"].take();
+        let pattern = |one: &Value| one["pattern"].as_str().unwrap().to_owned();
+        shown.as_array().map(|all| all.iter().map(pattern).collect::<Vec<_>>())
+    };
+    assert_eq!(patterns().unwrap(), ["site/#", "own/{device}/+"]);
+
+    // Those given are all there are, and keep what a file said of them.
+    let file = cloud.folder.path().join("acme.json");
+    let document =
+        r#"{"messaging":{"addresses":[{"pattern":"a/b","type":"multicast","devices":"none"}]}}"#;
+    std::fs::write(&file, document).unwrap();
+    cloud.json(&["tenant", "update", "acme", "--file", file.to_str().unwrap()]);
+    cloud.json(&["tenant", "update", "acme", "--address", "a/b", "--address", "x"]);
+    assert_eq!(patterns().unwrap(), ["a/b", "x"]);
+    let shown = cloud.json(&["tenant", "show", "acme"]);
+    assert_eq!(shown["messaging"]["addresses"][0]["devices"], "none");
+
+    let (code, words) = cloud.refusal(&["tenant", "update", "acme", "--address", "telemetry/#"]);
+    assert_eq!(code, 4);
+    assert!(words.contains("belongs to the device API"), "{words}");
+    cloud.json(&["tenant", "update", "acme", "--no-addresses"]);
+    assert_eq!(patterns(), None);
+
+    let meter = ["application", "create", "acme", "meter", "--permission", "publish"];
+    cloud.json(&meter);
+    let shown = cloud.json(&["application", "show", "acme", "meter"]);
+    assert_eq!(shown["permissions"], serde_json::json!(["publish"]));
+}
+
+#[test]
 fn a_password_is_never_shown_again() {
     let cloud = Cloud::start();
     cloud.json(&["tenant", "create", "acme"]);

@@ -53,8 +53,10 @@ pub enum ApplicationCommand {
 /// What an application may be permitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum PermissionName {
-    /// Read telemetry and events.
+    /// Read telemetry and events, subscribe to messaging addresses.
     Consume,
+    /// Publish to messaging addresses.
+    Publish,
     /// Send commands and read their responses.
     Command,
 }
@@ -63,6 +65,7 @@ impl From<PermissionName> for Permission {
     fn from(name: PermissionName) -> Permission {
         match name {
             PermissionName::Consume => Permission::Consume,
+            PermissionName::Publish => Permission::Publish,
             PermissionName::Command => Permission::Command,
         }
     }

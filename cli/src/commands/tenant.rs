@@ -6,6 +6,7 @@ use crate::error::Failure;
 use crate::output::{Output, pretty, table};
 use clap::{Args, Subcommand};
 use fulcrum_contract::TenantId;
+use fulcrum_contract::messaging::{Messaging, MessagingAddress};
 use fulcrum_contract::paths::TENANTS;
 use fulcrum_contract::registry::{Created, Tenant};
 use serde_json::{Value, json};
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 pub const EXAMPLES: &str = "\
 Examples:
   fulcrum tenant create acme
+  fulcrum tenant create acme --address 'site/#' --address 'own/{device}/+'
   fulcrum tenant update acme --enabled false     its devices are refused, at once
   fulcrum tenant show acme --json > acme.json
   fulcrum tenant update acme --file acme.json";
@@ -58,6 +60,13 @@ pub struct TenantDocument {
     /// Another name for the tenant (a DNS label).
     #[arg(long)]
     alias: Option<String>,
+    /// Topics that devices and applications may use among themselves: an MQTT topic filter, in which a level {device}
+    /// stands for the device's own id. May be repeated; those given are all there are.
+    #[arg(long, value_name = "PATTERN", conflicts_with = "no_addresses")]
+    address: Vec<String>,
+    /// Take all messaging addresses away.
+    #[arg(long)]
+    no_addresses: bool,
     /// JSON file with the whole document, as `tenant show --json` prints it.
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
@@ -75,7 +84,25 @@ impl TenantDocument {
         if self.alias.is_some() {
             tenant.alias.clone_from(&self.alias);
         }
+        if self.no_addresses {
+            tenant.messaging = None;
+        }
+        if !self.address.is_empty() {
+            let before = tenant.messaging.take().unwrap_or_default();
+            tenant.messaging = Some(self.declared(&before));
+        }
         Ok(tenant)
+    }
+
+    /// The addresses given; what is said of one that is there already stays.
+    fn declared(&self, before: &Messaging) -> Messaging {
+        let known = |pattern: &str| {
+            before.addresses.iter().find(|address| address.pattern == pattern).cloned()
+        };
+        let address = |pattern: &String| {
+            known(pattern).unwrap_or_else(|| MessagingAddress::multicast(pattern))
+        };
+        Messaging { addresses: self.address.iter().map(address).collect() }
     }
 }
 

@@ -10,6 +10,7 @@ pub mod commands;
 pub mod enrolment;
 pub mod feed;
 pub mod ids;
+pub mod messaging;
 pub mod paths;
 pub mod registry;
 pub mod streams;

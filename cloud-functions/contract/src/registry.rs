@@ -2,6 +2,7 @@
 
 use crate::IdError;
 use crate::ids::{AuthId, DeviceId};
+use crate::messaging::Messaging;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::fmt;
@@ -13,6 +14,9 @@ fn yes() -> bool {
 fn is_true(value: &bool) -> bool {
     *value
 }
+
+/// Member of `resource-limits`: concurrent connections, -1 for any number.
+pub const MAX_CONNECTIONS: &str = "max-connections";
 
 /// Free-form JSON members.
 pub type Extension = Map<String, Value>;
@@ -54,6 +58,9 @@ pub struct Tenant {
     /// Trust anchors.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trusted_ca: Option<Vec<Extension>>,
+    /// Topics beside the device API's that devices and applications may use among themselves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub messaging: Option<Messaging>,
 }
 
 impl Default for Tenant {
@@ -70,6 +77,7 @@ impl Default for Tenant {
             tracing: None,
             trust_anchor_group: None,
             trusted_ca: None,
+            messaging: None,
         }
     }
 }
@@ -83,6 +91,11 @@ impl Tenant {
                 .iter()
                 .any(|adapter| adapter.adapter_type == adapter_type && adapter.enabled),
         }
+    }
+
+    /// Connections its devices and applications may have at one time; none is no limit (Hono's -1).
+    pub fn connections_max(&self) -> Option<u64> {
+        self.resource_limits.as_ref()?.get(MAX_CONNECTIONS)?.as_u64()
     }
 }
 
@@ -267,8 +280,10 @@ impl fmt::Debug for Secret {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Permission {
-    /// Read telemetry and events.
+    /// Read telemetry and events; subscribe to messaging addresses.
     Consume,
+    /// Publish to messaging addresses.
+    Publish,
     /// Send commands and read their responses.
     Command,
 }
@@ -294,7 +309,7 @@ pub struct Application {
 impl Application {
     /// Every permission there is.
     pub fn all_permissions() -> Vec<Permission> {
-        vec![Permission::Consume, Permission::Command]
+        vec![Permission::Consume, Permission::Publish, Permission::Command]
     }
 
     /// Whether it holds `permission`.

@@ -9,7 +9,7 @@ use crate::secrets::new_id;
 use crate::store::{Expect, Item, Key, Revision, Scan, StoreError, Write};
 use crate::{ATTEMPTS, Cloud, Error};
 use fulcrum_contract::feed::Entity;
-use fulcrum_contract::registry::{Device, Extension, Tenant};
+use fulcrum_contract::registry::{Device, Extension, MAX_CONNECTIONS, Tenant};
 use fulcrum_contract::{DeviceId, TenantId};
 use serde_json::Value;
 use std::collections::HashSet;
@@ -408,6 +408,17 @@ fn check_tenant(document: &Tenant) -> Result<(), Error> {
     }
     if document.trusted_ca.as_ref().is_some_and(Vec::is_empty) {
         return Err(Error::Invalid("'trusted-ca' must not be empty: leave it out".to_owned()));
+    }
+    if let Some(limit) = document.resource_limits.as_ref().and_then(|all| all.get(MAX_CONNECTIONS))
+        && limit.as_u64().is_none()
+        && limit.as_i64() != Some(-1)
+    {
+        return Err(Error::Invalid(format!(
+            "'{MAX_CONNECTIONS}' is a whole number, or -1 for no limit, not {limit}"
+        )));
+    }
+    if let Some(messaging) = &document.messaging {
+        messaging.check().map_err(Error::invalid)?;
     }
     Ok(())
 }

@@ -167,3 +167,55 @@ async fn only_a_known_operator_token_makes_an_operator() {
     assert!(cloud.authenticate(Presented::Bearer(&token[1..])).await.is_err());
     assert!(cloud.authenticate(Presented::Nothing).await.is_err());
 }
+
+fn tenant_document(json: serde_json::Value) -> Tenant {
+    serde_json::from_value(json).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messaging_addresses_are_checked_and_reach_the_edges() {
+    let (cloud, _dir) = with_pump(settings()).await;
+    let acme = tenant("acme");
+    let update =
+        async |json| cloud.update_tenant(&acme, tenant_document(json), &IfMatch::default()).await;
+    let with = |pattern: &str, kind: &str| json!({ "messaging": { "addresses": [{ "pattern": pattern, "type": kind }] } });
+    for (pattern, kind) in [
+        ("telemetry/#", "multicast"),
+        ("$SYS/#", "multicast"),
+        ("a/#/b", "multicast"),
+        ("q", "queue"),
+    ] {
+        assert!(is_invalid(update(with(pattern, kind)).await), "{pattern} {kind}");
+        let document = tenant_document(with(pattern, kind));
+        assert!(is_invalid(cloud.create_tenant(None, document).await), "{pattern} {kind}");
+    }
+    let document = tenant_document(with("site/#", "multicast"));
+    update(with("site/#", "multicast")).await.unwrap();
+    assert_eq!(cloud.tenant(&acme).await.unwrap().0, document);
+    let edge = cloud::edge(&cloud, "reader").await;
+    let all = ChangesRequest { feed: None, after: 0, wait_s: 0 };
+    let page = cloud.changes(edge, &all).await.unwrap();
+    let sent = page.changes.into_iter().find_map(|change| match change.entity {
+        Entity::Tenant { document, .. } => document,
+        _ => None,
+    });
+    assert_eq!(sent.unwrap(), document);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_on_connections_is_a_number_or_none() {
+    let (cloud, _dir) = with_pump(settings()).await;
+    for (limit, valid) in [
+        (json!(0), true),
+        (json!(10_000), true),
+        (json!(-1), true),
+        (json!(-2), false),
+        (json!(1.5), false),
+        (json!("many"), false),
+        (json!(null), false),
+    ] {
+        let document = tenant_document(json!({ "resource-limits": { "max-connections": limit } }));
+        let answer = cloud.update_tenant(&tenant("acme"), document, &IfMatch::default()).await;
+        assert_eq!(answer.is_ok(), valid, "{limit}: {answer:?}");
+    }
+}

@@ -33,6 +33,10 @@ pub struct Principal {
     pub role: Role,
     /// What it may do at the tenant's messaging addresses.
     pub messaging: Arc<MessagingRights>,
+    /// When the proof it gave is void, in milliseconds since the Unix epoch: its connection ends then.
+    pub valid_until_ms: Option<u64>,
+    /// Connections its tenant may have on the node at one time.
+    pub connections_max: Option<u64>,
 }
 
 /// Address patterns of a tenant a peer may use: MQTT topic filters relative to the tenant, placeholders filled in.

@@ -11,10 +11,11 @@
 
 use crate::error::IdentityError;
 use crate::limits::SLOW_HASHES_MAX;
-use crate::login::{Login, Principal};
+use crate::login::{Adapter, Login, Peer, Principal};
 use crate::memo::{Fingerprint, Memo};
 use crate::refusal::Refusal;
 use crate::replica::{Identity, View};
+use crate::rights::MessagingRights;
 use crate::secrets::{self, Match};
 use fulcrum_contract::registry::{CredentialType, Tenant};
 use fulcrum_contract::{ApplicationId, DeviceId, TenantId};
@@ -119,7 +120,13 @@ fn look(
         let matches = secrets::is_application_password(stored, login.password);
         if application.enabled && matches {
             let permissions = application.permissions;
-            return Ok(Look::Decided(admit_application(tenant_id, &tenant, name, permissions)));
+            return Ok(Look::Decided(admit_application(
+                login,
+                tenant_id,
+                &tenant,
+                name,
+                permissions,
+            )));
         }
     }
     Ok(Look::Slow(slow))
@@ -155,11 +162,17 @@ fn admit_device(
     }
     let Ok(id) = DeviceId::parse(device) else { return Ok(Err(Refusal::DeviceUnknown)) };
     let is_gateway = view.is_gateway(tenant.as_str(), device, &document)?;
-    Ok(Ok(Principal::Device { tenant, device: id, is_gateway }))
+    let messaging = match login.adapter {
+        Adapter::Mqtt => MessagingRights::of_device(tenant_document, &id),
+        Adapter::Http => MessagingRights::default(),
+    };
+    let peer = Peer::Device { device: id, is_gateway };
+    Ok(Ok(admitted(tenant, tenant_document, peer, messaging)))
 }
 
 /// Adapters are not asked: they govern how a tenant's devices may come, not its applications.
 fn admit_application(
+    login: &Login<'_>,
     tenant: TenantId,
     tenant_document: &Tenant,
     name: &str,
@@ -169,5 +182,20 @@ fn admit_application(
         return Err(Refusal::TenantDisabled);
     }
     let application = ApplicationId::parse(name).map_err(|_| Refusal::BadCredentials)?;
-    Ok(Principal::Application { tenant, application, permissions })
+    let messaging = match login.adapter {
+        Adapter::Mqtt => MessagingRights::of_application(tenant_document, &permissions),
+        Adapter::Http => MessagingRights::default(),
+    };
+    let peer = Peer::Application { application, permissions };
+    Ok(admitted(tenant, tenant_document, peer, messaging))
+}
+
+fn admitted(
+    tenant: TenantId,
+    tenant_document: &Tenant,
+    peer: Peer,
+    messaging: MessagingRights,
+) -> Principal {
+    let connections_max = tenant_document.connections_max();
+    Principal { tenant, peer, messaging, valid_until_ms: None, connections_max }
 }

@@ -1,5 +1,6 @@
 //! What a client presents, and who it turns out to be.
 
+use crate::rights::MessagingRights;
 use fulcrum_contract::registry::Permission;
 use fulcrum_contract::{ApplicationId, DeviceId, TenantId};
 use std::fmt;
@@ -46,36 +47,39 @@ impl fmt::Debug for Login<'_> {
     }
 }
 
-/// Who has authenticated.
+/// Who has authenticated, and what goes with it.
 #[derive(Clone, PartialEq, Debug)]
-pub enum Principal {
+pub struct Principal {
+    /// The tenant it belongs to.
+    pub tenant: TenantId,
+    /// Who of that tenant.
+    pub peer: Peer,
+    /// What it may do at the tenant's messaging addresses; nothing where the adapter knows none.
+    pub messaging: MessagingRights,
+    /// When the proof it gave is void, in milliseconds since the Unix epoch: its connection ends then.
+    pub valid_until_ms: Option<u64>,
+    /// Connections the tenant's devices and applications may have at one time (`resource-limits`, `max-connections`).
+    /// Whoever has all connections counts them.
+    pub connections_max: Option<u64>,
+}
+
+/// One of a tenant's peers.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Peer {
     /// A device or gateway, registered and enabled.
     Device {
-        /// Its tenant.
-        tenant: TenantId,
         /// Its id.
         device: DeviceId,
         /// Whether any device names it in `via`, or it is a member of a group. `authorise` decides the single case.
         is_gateway: bool,
     },
-    /// An application of a tenant.
+    /// An application.
     Application {
-        /// Its tenant.
-        tenant: TenantId,
         /// Its id.
         application: ApplicationId,
         /// What it may do.
         permissions: Vec<Permission>,
     },
-}
-
-impl Principal {
-    /// The tenant it belongs to.
-    pub fn tenant(&self) -> &TenantId {
-        match self {
-            Principal::Device { tenant, .. } | Principal::Application { tenant, .. } => tenant,
-        }
-    }
 }
 
 /// A password on its way to a verify thread: overwritten when dropped, never printed.

@@ -3,11 +3,12 @@
 
 mod world;
 
+use fulcrum_contract::messaging::{Messaging, MessagingAddress};
 use fulcrum_contract::registry::{
     Adapter as AdapterSetting, Application, Device, Permission, Tenant,
 };
 use fulcrum_contract::registry::{Credential, CredentialType, Secret};
-use fulcrum_identity::{Adapter, Principal, Refusal};
+use fulcrum_identity::{Adapter, Login, Peer, Principal, Refusal};
 use world::*;
 
 fn without_adapter(adapter: Adapter) -> Tenant {
@@ -141,12 +142,12 @@ fn an_application_gets_in_with_its_permissions() {
     let read_only =
         Application { permissions: vec![Permission::Consume], ..application_document() };
     world.apply(vec![application("t", "app", Some(read_only))]);
-    let expected = Principal::Application {
-        tenant: tenant_id("t"),
+    let expected = Peer::Application {
         application: application_id("app"),
         permissions: vec![Permission::Consume],
     };
-    assert_eq!(world.login("app@t", "application-secret"), Ok(expected));
+    let principal = world.login("app@t", "application-secret").unwrap();
+    assert_eq!((principal.tenant, principal.peer), (tenant_id("t"), expected));
     assert_eq!(world.login("app@t", "wrong"), Err(Refusal::BadCredentials));
     let disabled = Application { enabled: false, ..application_document() };
     world.apply(vec![application("t", "app", Some(disabled))]);
@@ -167,7 +168,7 @@ fn of_a_device_and_an_application_with_one_name_the_password_chooses() {
     world.apply(vec![application("t", "sensor", Some(application_document()))]);
     assert_eq!(world.login("sensor@t", "Fulcrum-1"), Ok(the_device()));
     let answer = world.login("sensor@t", "application-secret");
-    assert!(matches!(answer, Ok(Principal::Application { .. })), "{answer:?}");
+    assert!(matches!(answer, Ok(Principal { peer: Peer::Application { .. }, .. })), "{answer:?}");
 }
 
 #[test]
@@ -234,8 +235,8 @@ fn a_name_that_moves_between_devices_belongs_to_the_last_that_got_it() {
         credentials("t", "e", Some(vec![password("sensor", sha_secret())])),
     ]);
     // The feed has not yet said that `d` lost the name.
-    let other =
-        Principal::Device { tenant: tenant_id("t"), device: device_id("e"), is_gateway: false };
+    let peer = Peer::Device { device: device_id("e"), is_gateway: false };
+    let other = Principal { peer, ..the_device() };
     assert_eq!(world.login("sensor@t", "hono-secret"), Ok(other.clone()));
     assert_eq!(world.login("sensor@t", "Fulcrum-1"), Err(Refusal::BadCredentials));
     world.apply(vec![credentials("t", "d", Some(vec![]))]);
@@ -256,4 +257,39 @@ fn an_empty_store_refuses_and_does_not_fail() {
     let world = World::empty();
     assert_eq!(world.login("sensor@t", "Fulcrum-1"), Err(Refusal::BadCredentials));
     assert_eq!(world.identity.counts().unwrap(), Default::default());
+}
+
+#[test]
+fn a_login_over_mqtt_comes_with_the_rights_at_messaging_addresses() {
+    let mut world = World::ready();
+    let addresses = ["site/#", "own/{device}"].map(MessagingAddress::multicast).to_vec();
+    let messaging = Some(Messaging { addresses });
+    world.apply(vec![tenant("t", Some(Tenant { messaging, ..Tenant::default() }))]);
+    let device = world.login("sensor@t", "Fulcrum-1").unwrap().messaging;
+    assert_eq!(device.publish, ["site/#", "own/d"]);
+    assert_eq!(device.subscribe, device.publish);
+    let application = world.login("app@t", "application-secret").unwrap().messaging;
+    assert_eq!(application.publish, ["site/#", "own/+"]);
+    assert_eq!(application.subscribe, application.publish);
+    let (username, password) = ("sensor@t", &b"Fulcrum-1"[..]);
+    let login = Login { username, password, adapter: Adapter::Http, now_ms: NOW_MS };
+    assert_eq!(world.identity.authenticate(&login).unwrap().messaging, Default::default());
+}
+
+#[test]
+fn a_login_comes_with_the_tenants_limit_on_connections() {
+    let mut world = World::ready();
+    for (limits, expected) in [
+        (r#"{"max-connections": 2}"#, Some(2)),
+        (r#"{"max-connections": 0}"#, Some(0)),
+        (r#"{"max-connections": -1}"#, None),
+        (r#"{"max-ttl": 5}"#, None),
+    ] {
+        let resource_limits = Some(serde_json::from_str(limits).unwrap());
+        world.apply(vec![tenant("t", Some(Tenant { resource_limits, ..Tenant::default() }))]);
+        let device = world.login("sensor@t", "Fulcrum-1").unwrap();
+        let application = world.login("app@t", "application-secret").unwrap();
+        assert_eq!(device.connections_max, expected, "{limits}");
+        assert_eq!(application.connections_max, expected, "{limits}");
+    }
 }

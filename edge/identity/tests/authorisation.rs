@@ -4,7 +4,7 @@
 mod world;
 
 use fulcrum_contract::registry::{Adapter as AdapterSetting, Device, Tenant};
-use fulcrum_identity::{Adapter, Principal, Refusal};
+use fulcrum_identity::{Adapter, Peer, Refusal};
 use world::*;
 
 /// Gateways `gw` (in `via` of `d1`) and `member` (of group `g`, which may act for `d2`), and `other`.
@@ -111,8 +111,8 @@ fn a_principal_knows_whether_it_is_a_gateway_for_any_device() {
     assert!(!is_gateway(&world, "gw"), "the last device has gone elsewhere");
 
     world.apply(vec![credentials("t", "member", Some(vec![password("m", sha_secret())]))]);
-    let answer = world.login("m@t", "hono-secret");
-    assert!(matches!(answer, Ok(Principal::Device { is_gateway: true, .. })), "{answer:?}");
+    let peer = world.login("m@t", "hono-secret").unwrap().peer;
+    assert!(matches!(peer, Peer::Device { is_gateway: true, .. }), "{peer:?}");
 }
 
 #[test]

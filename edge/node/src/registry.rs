@@ -8,8 +8,11 @@ use fulcrum_shard::{
     Role, ShardHandle, Ticket,
 };
 use fulcrum_uplink::PresenceSender;
+use principal::{has_its_rights, shard_principal};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+mod principal;
 
 /// How long an answer is offered to a shard whose control queue is full before it is given up.
 const OFFER_TRIES: u32 = 50;
@@ -63,14 +66,17 @@ impl Registry for ShardRegistry {
     fn recheck(&mut self, adapter: Adapter, principal: &Principal) -> Result<(), Busy> {
         let (shard, principal) = (self.shard.clone(), principal.clone());
         self.store(move |identity| {
-            let Principal { tenant, name, role, .. } = principal;
+            let Principal { tenant, name, role, .. } = &principal;
             let may_stay = match role {
-                Role::Device => may_be_connected(identity, Some(adapter), &tenant, &name),
+                Role::Device => may_be_connected(identity, Some(adapter), tenant, name),
                 Role::Application { may_consume } => {
-                    application_may_be_connected(identity, &tenant, &name, may_consume)
+                    application_may_be_connected(identity, tenant, name, *may_consume)
                 }
             };
-            if !may_stay {
+            // HTTP knows no messaging addresses, and each of its requests authenticates.
+            let is_as_it_was = adapter != Adapter::Mqtt || has_its_rights(identity, &principal);
+            if !may_stay || !is_as_it_was {
+                let Principal { tenant, name, .. } = principal;
                 offer(&shard, Message::Evict { tenant, device: Some(name) });
             }
         })
@@ -218,25 +224,6 @@ fn shard_command(command: fulcrum_contract::commands::Command) -> Command {
         response_required: command.response_required,
         payload: command.payload,
         deliver_by_ms: command.deliver_by_ms,
-    }
-}
-
-fn shard_principal(principal: fulcrum_identity::Principal) -> Principal {
-    match principal {
-        fulcrum_identity::Principal::Device { tenant, device, .. } => Principal {
-            tenant: tenant.as_str().into(),
-            name: device.as_str().into(),
-            role: Role::Device,
-            messaging: Arc::default(),
-        },
-        fulcrum_identity::Principal::Application { tenant, application, permissions } => {
-            Principal {
-                tenant: tenant.as_str().into(),
-                name: application.as_str().into(),
-                role: Role::Application { may_consume: permissions.contains(&Permission::Consume) },
-                messaging: Arc::default(),
-            }
-        }
     }
 }
 

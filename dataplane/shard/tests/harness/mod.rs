@@ -68,6 +68,8 @@ impl Registry for FakeRegistry {
                     false => Role::Device,
                 },
                 messaging: Arc::default(),
+                valid_until_ms: None,
+                connections_max: None,
             }),
         };
         if self.store.lock().unwrap().silent {

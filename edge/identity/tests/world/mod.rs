@@ -5,7 +5,7 @@ use fulcrum_contract::commands::Command;
 use fulcrum_contract::feed::{Change, ChangePage, Entity};
 use fulcrum_contract::registry::{Application, Credential, CredentialType, Device, Secret, Tenant};
 use fulcrum_contract::{ApplicationId, CommandId, DeviceId, TenantId};
-use fulcrum_identity::{Adapter, Identity, Login, Principal, Refusal};
+use fulcrum_identity::{Adapter, Identity, Login, Peer, Principal, Refusal};
 use tempfile::TempDir;
 
 /// 2026-03-01T08:00:00Z.
@@ -110,7 +110,13 @@ pub fn application_id(text: &str) -> ApplicationId {
 }
 
 pub fn the_device() -> Principal {
-    Principal::Device { tenant: tenant_id("t"), device: device_id("d"), is_gateway: false }
+    Principal {
+        tenant: tenant_id("t"),
+        peer: Peer::Device { device: device_id("d"), is_gateway: false },
+        messaging: Default::default(),
+        valid_until_ms: None,
+        connections_max: None,
+    }
 }
 
 pub fn tenant(id: &str, document: Option<Tenant>) -> Entity {
