@@ -18,7 +18,7 @@ pub enum LoadError {
     },
     /// A scenario file cannot be read.
     #[error("scenario {path}: {source}; see loadtests/scenarios for examples")]
-    ScenarioUnreadable {
+    FileUnreadable {
         /// The file.
         path: PathBuf,
         /// Why.
@@ -42,15 +42,27 @@ pub enum LoadError {
         /// Why.
         source: io::Error,
     },
-    /// The broker closed or stalled before the connection was ready.
-    #[error("client {client}: no {wanted} from the broker: {source}")]
-    Handshake {
-        /// MQTT client identifier.
-        client: String,
-        /// The packet waited for.
-        wanted: &'static str,
+    /// Connecting does not go on.
+    #[error(
+        "{left} connections are not ready and none became ready for 30 s; is the broker overloaded, or at its limit of connections?"
+    )]
+    ConnectStalled {
+        /// How many are missing.
+        left: usize,
+    },
+    /// No TLS client could be made.
+    #[error("TLS client: {source}; check --server-name")]
+    Tls {
         /// Why.
-        source: io::Error,
+        source: rustls::Error,
+    },
+    /// The file with the authority's certificate is of no use.
+    #[error("authority {path}: {reason}; --ca wants a PEM file with the broker's authority")]
+    Authority {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
     },
     /// The broker refused.
     #[error(

@@ -1,30 +1,45 @@
-//! `fulcrum-load`: MQTT 3.1.1 load against any broker, and what a message costs it.
+//! `fulcrum-load`: MQTT load against any broker, and what a message costs it.
 //!
-//! One thread and readiness events (`mio`): the driver must not share the ring it measures, and it
-//! is pinned from outside (`taskset`). How to run it and how to read its figures: loadtests/README.md.
+//! ```text
+//!  run ── a thread: net (sockets) ── channel (TLS, WebSocket) ── worker (phases, handshakes)
+//!   │                                                               └─ traffic ─ flight   what publishers have sent
+//!   └── report ◀── tally                                                 └─ receivers ─ stream   what came of it
+//! ```
+//!
+//! Below `net` nothing does I/O or asks for the time. The driver is pinned from outside (`taskset`).
+//! How to run it and how to read its figures: loadtests/README.md.
 //!
 //! Deliberately not here: starting brokers, comparing them, computing ratios. That is
 //! loadtests/run.py.
 
-mod connection;
+mod channel;
 mod error;
+mod flight;
 mod handshake;
-mod idle;
+mod net;
 mod pace;
+mod plan;
+mod probe;
 mod process;
+mod receivers;
 mod report;
 mod run;
 mod settings;
+mod shared;
+mod stream;
 mod tally;
 mod template;
 #[cfg(test)]
 mod test_broker;
 mod traffic;
-mod window;
 mod wire;
+mod worker;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
+
+/// The run came to its end and shows that the broker broke a promise.
+const BROKEN_PROMISE: u8 = 3;
 
 /// MQTT load and the cost of a message.
 #[derive(Parser)]
@@ -36,25 +51,22 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Send messages and measure what comes back.
+    /// Connect, send messages, and measure what comes back and what it cost.
     Run(Box<settings::RunArguments>),
-    /// Watch a process without load, first alone, then with idle connections.
-    Idle(idle::IdleArguments),
 }
 
 fn main() -> ExitCode {
-    let outcome = match Arguments::parse().command {
-        Command::Run(arguments) => {
-            let json = arguments.json;
-            arguments.plan().and_then(run::run).map(|report| report.print(json))
+    let Command::Run(arguments) = Arguments::parse().command;
+    let json = arguments.json;
+    match arguments.plan().and_then(|plan| run::run(&plan)) {
+        Ok(report) => {
+            report.print(json);
+            if report.failures.is_empty() {
+                return ExitCode::SUCCESS;
+            }
+            eprintln!("fulcrum-load: FAILED: {}", report.failures.join(", "));
+            ExitCode::from(BROKEN_PROMISE)
         }
-        Command::Idle(arguments) => {
-            let json = arguments.json;
-            idle::run(&arguments).map(|report| report.print(json))
-        }
-    };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("fulcrum-load: {error}");
             ExitCode::FAILURE

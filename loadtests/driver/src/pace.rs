@@ -23,9 +23,11 @@ impl Pace {
         self.start_ns + (self.taken as f64 * self.gap_ns) as u64
     }
 
-    /// The number of the next message, counted from 0.
-    pub fn next_number(&self) -> u64 {
-        self.taken
+    /// The number of the next message, counted from 0, and when it was due, if that is not later
+    /// than `now_ns`.
+    pub fn due(&self, now_ns: u64) -> Option<(u64, u64)> {
+        let due_ns = self.next_due_ns();
+        (due_ns <= now_ns).then_some((self.taken, due_ns))
     }
 
     /// The next message went out.
@@ -46,7 +48,7 @@ mod tests {
         assert_eq!(pace.next_due_ns(), 2_000);
         // However late the second one goes out, the third stays where it was.
         pace.take();
-        assert_eq!((pace.next_due_ns(), pace.next_number()), (3_000, 2));
+        assert_eq!((pace.due(2_999), pace.due(9_000)), (None, Some((2, 3_000))));
     }
 
     #[test]

@@ -11,76 +11,166 @@ fn run_with(port: u16, flags: &str) -> Result<Report, LoadError> {
         arguments: RunArguments,
     }
     let line = format!("test --port {port} --seconds 0.4 --warmup 0.1 --busy-poll false {flags}");
-    run(Line::parse_from(line.split(' ')).arguments.plan().unwrap())
+    run(&Line::parse_from(line.split(' ')).arguments.plan().unwrap())
+}
+
+fn messages(report: &Report) -> u64 {
+    report.traffic.as_ref().unwrap().messages
 }
 
 #[test]
-fn each_mode_measures_a_faultless_broker_without_errors() {
-    let port = start(Faults::default());
+fn each_pattern_measures_a_faultless_broker_without_errors() {
     for flags in [
-        "--mode pipelined --connections 4",
-        "--mode ping-pong --connections 4",
-        "--mode stored --connections 2 --window 3",
-        "--mode open --connections 4 --rate 500",
-        "--mode open --connections 2 --rate 500 --qos 1",
-        "--mode pipelined --connections 2 --window 64 --payload 20000",
+        "--pattern pairs --publishers 2 --window 64",
+        "--pattern pairs --publishers 2 --qos 1 --window 4",
+        "--pattern pairs --publishers 2 --qos 2 --protocol 5",
+        "--pattern pairs --publishers 2 --rate 500 --qos 1",
+        "--pattern pairs --publishers 5 --rate 500 --threads 2",
+        "--pattern pairs --publishers 1 --window 64 --payload 20000",
+        "--pattern pairs --publishers 2 --qos 1 --persistent true --protocol 5",
+        "--pattern fan-in --publishers 3 --window 4",
+        "--pattern fan-in --publishers 3 --rate 500 --threads 2 --qos 1",
+        "--pattern fan-out --subscribers 3 --qos 1",
+        "--pattern fan-out --publishers 2 --subscribers 3 --protocol 5 --rate 300",
+        "--pattern shared --publishers 2 --subscribers 3 --window 3",
+        "--pattern shared --publishers 2 --subscribers 3 --protocol 5 --qos 2 --rate 300",
+        "--pattern ingest --publishers 2 --qos 1 --window 3",
+        "--pattern ingest --publishers 2 --qos 2 --offline-filter elsewhere/#",
     ] {
-        let report = run_with(port, flags).unwrap();
-        assert!(report.messages > 10, "{flags}: {report:?}");
+        let report = run_with(start(Faults::default()), flags).unwrap();
+        assert!(messages(&report) > 10, "{flags}: {report:?}");
         assert!(report.errors.is_none(), "{flags}: {report:?}");
     }
 }
 
 #[test]
-fn an_open_loop_sends_at_its_rate() {
+fn a_message_to_three_subscribers_counts_three_times() {
+    let flags = "--pattern fan-out --subscribers 3 --rate 500";
+    let report = run_with(start(Faults::default()), flags).unwrap();
+    assert!((450..=630).contains(&messages(&report)), "{report:?}");
+}
+
+#[test]
+fn an_open_loop_sends_at_its_rate_from_however_many_threads() {
     let port = start(Faults::default());
-    let report = run_with(port, "--mode open --connections 2 --rate 1000").unwrap();
-    assert!((200..=500).contains(&report.messages), "{report:?}");
+    for threads in [1, 2] {
+        let flags = format!("--pattern pairs --publishers 4 --rate 1000 --threads {threads}");
+        let report = run_with(port, &flags).unwrap();
+        assert!((300..=420).contains(&messages(&report)), "{report:?}");
+    }
 }
 
 #[test]
-fn a_dropped_delivery_is_counted_and_the_window_does_not_leak() {
-    let port = start(Faults { drops_each: Some(10), ..Faults::default() });
-    let report = run_with(port, "--mode pipelined --connections 2 --window 8").unwrap();
+fn connections_that_only_exist_are_counted_and_timed() {
+    let port = start(Faults::default());
+    for flags in [
+        "--pattern storm --connections 50 --connect-window 8",
+        "--pattern storm --connections 50 --connect-rate 500",
+        "--pattern idle --connections 10 --sources 3 --protocol 5",
+    ] {
+        let report = run_with(port, flags).unwrap();
+        assert!(report.errors.is_none() && report.traffic.is_none(), "{flags}: {report:?}");
+        assert!(report.connecting.per_s > 10.0, "{flags}: {report:?}");
+        assert_eq!(report.idle.is_some(), flags.contains("idle"));
+    }
+}
+
+#[test]
+fn a_process_is_measured_from_before_the_first_connection() {
+    let flags = format!("--pattern storm --connections 20 --server-pid {}", std::process::id());
+    let report = run_with(start(Faults::default()), &flags).unwrap();
+    assert!(report.connecting.per_cpu_s.is_some_and(|rate| rate > 0.0), "{report:?}");
+}
+
+#[test]
+fn a_lost_qos_0_delivery_is_counted_and_the_window_does_not_leak() {
+    let port = start(Faults { loses_each: Some(10), ..Faults::default() });
+    let report = run_with(port, "--pattern pairs --window 8").unwrap();
     // Eight leaked places would silence the publisher after eighty messages.
-    assert!(report.messages > 500, "{report:?}");
-    assert!(report.errors.lost > 50 && report.errors.late == 0, "{report:?}");
+    assert!(messages(&report) > 500, "{report:?}");
+    assert!(report.errors.lost > 50 && report.errors.reordered == 0, "{report:?}");
+    assert!(report.failures.is_empty(), "QoS 0 promises nothing: {report:?}");
 }
 
 #[test]
-fn a_repeated_delivery_is_counted_as_late_and_not_as_a_message() {
+fn a_lost_qos_1_delivery_fails_the_run() {
+    let port = start(Faults { loses_each: Some(100), ..Faults::default() });
+    let report = run_with(port, "--pattern pairs --window 8 --qos 1").unwrap();
+    assert!(report.errors.lost > 0 && report.errors.unacknowledged == 0, "{report:?}");
+    assert!(report.failures[0].ends_with("lost"), "{report:?}");
+}
+
+#[test]
+fn a_lost_message_of_a_shared_subscription_is_found_at_the_end() {
+    let port = start(Faults { loses_each: Some(100), ..Faults::default() });
+    let flags = "--pattern shared --subscribers 2 --rate 1000 --qos 1";
+    let report = run_with(port, flags).unwrap();
+    assert!((4..=5).contains(&report.errors.lost), "{report:?}");
+    assert!(!report.failures.is_empty());
+}
+
+#[test]
+fn a_repeated_delivery_is_counted_and_not_as_a_message() {
     let port = start(Faults { repeats_each: Some(5), ..Faults::default() });
-    let report = run_with(port, "--mode ping-pong --connections 2").unwrap();
-    assert!(report.errors.late > 10 && report.errors.lost == 0, "{report:?}");
+    let report = run_with(port, "--pattern pairs --qos 1").unwrap();
+    assert!(report.errors.repeated > 10 && report.errors.lost == 0, "{report:?}");
+    assert!(report.failures.is_empty(), "QoS 1 may repeat: {report:?}");
+    let report = run_with(port, "--pattern pairs --qos 2").unwrap();
+    assert!(!report.failures.is_empty(), "QoS 2 may not: {report:?}");
 }
 
 #[test]
-fn an_acknowledgement_that_never_comes_is_lost_at_the_end() {
+fn a_reordered_delivery_fails_the_run_in_every_pattern() {
+    for flags in [
+        "--pattern pairs --window 8",
+        "--pattern fan-in --publishers 2 --window 8",
+        "--pattern shared --subscribers 1 --window 8",
+    ] {
+        let port = start(Faults { delays_each: Some(10), ..Faults::default() });
+        let report = run_with(port, flags).unwrap();
+        assert!(report.errors.reordered > 10 && report.errors.lost <= 2, "{flags}: {report:?}");
+        assert!(report.failures[0].ends_with("out of order"), "{flags}: {report:?}");
+    }
+}
+
+#[test]
+fn an_acknowledgement_that_never_comes_is_missed_at_the_end() {
     let port = start(Faults { drops_each: Some(20), ..Faults::default() });
-    let report = run_with(port, "--mode stored --connections 1 --window 2").unwrap();
-    assert_eq!(report.errors.lost, 2, "{report:?}");
+    let report = run_with(port, "--pattern ingest --qos 1 --window 2").unwrap();
+    assert_eq!(report.errors.unacknowledged, 2, "{report:?}");
+    assert!(!report.failures.is_empty());
+}
+
+#[test]
+fn messages_due_that_the_broker_leaves_no_room_for_are_counted() {
+    let port =
+        start(Faults { drops_each: Some(1), receive_maximum: Some(20), ..Faults::default() });
+    let flags = "--pattern ingest --qos 1 --protocol 5 --rate 500";
+    let report = run_with(port, flags).unwrap();
+    assert_eq!(report.errors.unacknowledged, 20, "{report:?}");
+    assert!(report.errors.unsent > 200, "{report:?}");
 }
 
 #[test]
 fn a_closed_connection_is_counted_and_the_others_go_on() {
     let port = start(Faults { closes_at: Some(1), ..Faults::default() });
-    let outcome = run_with(port, "--mode ping-pong --connections 2");
+    let report = run_with(port, "--pattern pairs").unwrap();
     // The publisher is gone, its subscriber stays: the run ends in time with what there is.
-    let report = outcome.unwrap();
     assert_eq!(report.errors.connections_closed, 1, "{report:?}");
+    assert!(!report.failures.is_empty());
 }
 
 #[test]
 fn a_broker_that_closes_every_connection_ends_the_run() {
     let port = start(Faults { closes_at: Some(3), ..Faults::default() });
-    let outcome = run_with(port, "--mode stored --connections 2");
+    let outcome = run_with(port, "--pattern ingest --qos 1 --publishers 2 --threads 2");
     assert!(matches!(outcome, Err(LoadError::AllClosed)), "{outcome:?}");
 }
 
 #[test]
 fn a_refusal_ends_the_run_with_the_brokers_words() {
     let port = start(Faults { refuses: true, ..Faults::default() });
-    let outcome = run_with(port, "--mode stored --connections 1");
+    let outcome = run_with(port, "--pattern storm --connections 3");
     assert!(
         matches!(&outcome, Err(LoadError::Refused { reason, .. }) if reason.contains("NotAuthorized")),
         "{outcome:?}"
@@ -88,8 +178,7 @@ fn a_refusal_ends_the_run_with_the_brokers_words() {
 }
 
 #[test]
-fn an_offline_session_is_left_before_the_run() {
-    let port = start(Faults::default());
-    let flags = "--mode stored --connections 1 --topic-template elsewhere --offline-filter a/b";
-    assert!(run_with(port, flags).unwrap().messages > 10);
+fn nobody_at_the_port_ends_the_run() {
+    let outcome = run_with(1, "--pattern storm --connections 3");
+    assert!(matches!(outcome, Err(LoadError::Connect { .. })), "{outcome:?}");
 }
