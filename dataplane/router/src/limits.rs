@@ -50,3 +50,25 @@ const _: () = assert!(MESSAGING_FILTER_LEVELS_MAX < WILDCARD_NODES_PER_TENANT_MA
 const _: () = assert!(2 * MESSAGING_FILTER_BYTES_MAX < MESSAGING_FILTER_BYTES_PER_TENANT_MAX);
 // Slots are u32 and the highest is not a slot.
 const _: () = assert!(WILDCARD_NODES_PER_TENANT_MAX < u32::MAX as usize);
+
+/// Retained messages of one tenant, unless its [`crate::RetainedLimits`] say otherwise.
+pub const RETAINED_MESSAGES_PER_TENANT_MAX: usize = 1_000_000;
+
+/// Bytes of one tenant's retained messages, topics and frames, unless its [`crate::RetainedLimits`] say otherwise. Shards
+/// share the frames; each has its own topics.
+pub const RETAINED_BYTES_PER_TENANT_MAX: usize = 1 << 30;
+
+/// Deleted topics of one tenant whose version is remembered: more than the changes under way between shards.
+pub const RETAINED_TOMBSTONES_PER_TENANT_MAX: usize = 16_384;
+
+/// Bytes of these topics.
+pub const RETAINED_TOMBSTONE_BYTES_PER_TENANT_MAX: usize = 4 << 20;
+
+/// Milliseconds a deleted topic's version is remembered: far longer than a change takes from shard to shard.
+pub const RETAINED_TOMBSTONE_MS: u64 = 600_000;
+
+/// Bytes of a retained message's topic: what fits an MQTT string.
+pub const RETAINED_TOPIC_BYTES_MAX: usize = 65_535;
+
+const _: () = assert!(RETAINED_TOPIC_BYTES_MAX < RETAINED_TOMBSTONE_BYTES_PER_TENANT_MAX);
+const _: () = assert!(RETAINED_TOMBSTONES_PER_TENANT_MAX > 0 && RETAINED_TOMBSTONE_MS > 0);
