@@ -31,17 +31,25 @@
 //! Deliberately absent: sockets, packets, topic matching, retained matching, access rights, other shards' sessions,
 //! timers, files.
 
-#![allow(dead_code, reason = "the interface comes before what is behind it")]
-
+mod books;
+mod clock;
 mod connection;
 mod error;
+mod flow;
+mod forwards;
 mod limits;
 mod log;
 mod message;
 mod metrics;
+mod outgoing;
+mod record;
+mod recovery;
+mod retained;
+mod session;
 mod sessions;
 mod subscription;
 mod transaction;
+mod upkeep;
 
 pub use connection::{Attach, Attached, Detached, Leave};
 pub use error::{AttachRefused, RecordError, SubscribeRefused};
@@ -49,6 +57,9 @@ pub use limits::Limits;
 pub use log::{Log, Place, Room};
 pub use message::{Due, Ended, Message, SubscriptionIds, Will};
 pub use metrics::{Metrics, TenantTotals};
-pub use sessions::{Ack, Outgoing, Recovery, SessionKey, Sessions};
+pub use outgoing::{Ack, Outgoing};
+pub use recovery::Recovery;
+pub use retained::Retained;
+pub use sessions::{SessionKey, Sessions};
 pub use subscription::{Subscribed, Subscription};
-pub use transaction::{Delivered, Incoming, Options, Origin, Retained, Transaction};
+pub use transaction::{Delivered, Incoming, Options, Origin, Transaction};

@@ -57,6 +57,10 @@ impl Message {
         holders == 0
     }
 
+    pub(crate) fn is_held(&self) -> bool {
+        self.holders.load(Ordering::Relaxed) > 0
+    }
+
     /// Counts one queue less; true for the last.
     pub(crate) fn release(&self) -> bool {
         let holders = self.holders.load(Ordering::Relaxed);

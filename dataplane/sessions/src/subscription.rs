@@ -1,5 +1,7 @@
 //! Subscriptions as a session remembers them; the caller keeps the route table.
 
+use crate::record::Entry;
+use crate::sessions::session_of;
 use crate::{Log, Room, SessionKey, Sessions, SubscribeRefused};
 
 /// The options of a subscription. Retain handling is for the moment of subscribing alone and not kept.
@@ -36,8 +38,34 @@ impl Sessions {
         filter: &str,
         subscription: Subscription,
     ) -> Result<Subscribed, SubscribeRefused> {
-        let _ = (log, key, filter, subscription);
-        Err(SubscribeRefused::Gone)
+        let max = self.limits.subscriptions_per_session_max;
+        let session = self.session(key).ok_or(SubscribeRefused::Gone)?;
+        let durable = session.durable.as_ref().map(|durable| (durable.id, durable.last_ticket));
+        let position = session.filter_position(filter);
+        if let Ok(position) = position
+            && session.subscriptions[position].1 == subscription
+        {
+            let ticket = durable.and_then(|(_, last)| self.books.pending(last));
+            return Ok(Subscribed { existed: true, ticket });
+        }
+        if position.is_err() && session.subscriptions.len() >= max {
+            return Err(SubscribeRefused::TooMany);
+        }
+        let mut ticket = None;
+        if let Some((session, _)) = durable {
+            let entry = Entry::Subscribed { session, filter, subscription };
+            let place = self.append_of(log, key, &[entry], false);
+            ticket = Some(place.map_err(SubscribeRefused::Log)?.ticket);
+        }
+        if let Some(session) = session_of(&mut self.slots, key) {
+            match position {
+                Ok(position) => session.subscriptions[position].1 = subscription,
+                Err(position) => {
+                    session.subscriptions.insert(position, (filter.into(), subscription));
+                }
+            }
+        }
+        Ok(Subscribed { existed: position.is_ok(), ticket })
     }
 
     /// Removes a subscription: whether there was one, and the ticket UNSUBACK waits for.
@@ -50,13 +78,33 @@ impl Sessions {
         key: SessionKey,
         filter: &str,
     ) -> Result<(bool, Option<u64>), Room> {
-        let _ = (log, key, filter);
-        Ok((false, None))
+        let Some(session) = self.session(key) else { return Ok((false, None)) };
+        let durable = session.durable.as_ref().map(|durable| (durable.id, durable.last_ticket));
+        let Ok(position) = session.filter_position(filter) else {
+            // What removed it may not be durable yet.
+            return Ok((false, durable.and_then(|(_, last)| self.books.pending(last))));
+        };
+        let mut ticket = None;
+        if let Some((session, _)) = durable {
+            let entry = Entry::Unsubscribed { session, filter };
+            ticket = Some(self.append_of(log, key, &[entry], true)?.ticket);
+        }
+        if let Some(session) = session_of(&mut self.slots, key) {
+            session.subscriptions.remove(position);
+        }
+        Ok((true, ticket))
     }
 
     /// The session's subscriptions, by filter.
     pub fn subscriptions(&self, key: SessionKey) -> impl Iterator<Item = (&str, Subscription)> {
-        let _ = key;
-        std::iter::empty()
+        let subscriptions = self.session(key).map_or(&[][..], |session| &session.subscriptions);
+        subscriptions.iter().map(|(filter, subscription)| (&**filter, *subscription))
+    }
+
+    /// One subscription of a session.
+    #[must_use]
+    pub fn subscription(&self, key: SessionKey, filter: &str) -> Option<Subscription> {
+        let session = self.session(key)?;
+        Some(session.subscriptions[session.filter_position(filter).ok()?].1)
     }
 }
