@@ -26,8 +26,12 @@ pub fn covers(pattern: &str, filter: &str) -> bool {
     if filter.starts_with('$') && starts_with_wildcard(pattern) {
         return false;
     }
-    // Every topic has a first level, so these two say the same.
-    let (pattern, filter) = (if pattern == "+/#" { "#" } else { pattern }, filter);
+    // Every topic has a first level, and one whose first level is empty has a second: no topic is empty [MQTT-4.7.3-1].
+    let filter = match filter {
+        "#" => "+/#",
+        "/#" => "/+/#",
+        other => other,
+    };
     let mut wanted = pattern.split('/');
     let mut levels = filter.split('/');
     loop {
