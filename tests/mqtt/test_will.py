@@ -76,7 +76,7 @@ def test_a_violation_publishes_the_will(watcher, connected, version, topic):
 def test_keep_alive_expiry_publishes_the_will(watcher, connected, version, topic):
     """[MQTT-3.1.2-8] [MQTT-3.1.2-24] [MQTT5-3.1.2-8] [MQTT5-3.1.2-22]"""
     connected(version, keep_alive=1, will=Will(topic("will")))
-    assert watcher.message().payload == b"gone"
+    assert watcher.message(timeout=12).payload == b"gone"
 
 
 def test_take_over_publishes_the_will(watcher, connected, version, topic):

@@ -5,6 +5,7 @@
 //!
 //! Deliberately absent: what the tests check. That is in the crates, in `tests/clients`, and in `xtask/tests`.
 
+mod conformance;
 mod documents;
 mod error;
 mod machine;
@@ -55,6 +56,18 @@ enum Chore {
     Architecture,
     /// Links and commands of the Markdown files.
     Documents,
+    /// Which test covers which normative statement of MQTT; fails where one of the server's has neither test nor reason.
+    Conformance {
+        /// Only list, whatever is missing.
+        #[arg(long)]
+        report: bool,
+        /// Run the tests of tests/mqtt, against a debug node unless the arguments name another broker.
+        #[arg(long, conflicts_with = "report")]
+        run: bool,
+        /// Arguments of pytest.
+        #[arg(last = true, allow_hyphen_values = true, requires = "run")]
+        arguments: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -91,6 +104,10 @@ fn carry_out(chore: Chore, steps: &mut Steps) -> Result<(), Failure> {
         }
         Chore::Architecture => architecture(steps),
         Chore::Documents => steps.step("documents", documents::check),
+        Chore::Conformance { run: true, arguments, .. } => run_conformance(&arguments, steps),
+        Chore::Conformance { report, .. } => {
+            steps.step("conformance to MQTT", |root| conformance::report(root, report))
+        }
     }
 }
 
@@ -150,6 +167,13 @@ fn run_clients(
         command.env("PYTHONDONTWRITEBYTECODE", "1");
         Cargo::run(command)
     })
+}
+
+fn run_conformance(arguments: &[String], steps: &mut Steps) -> Result<(), Failure> {
+    let clients = steps.step("what the tests with real clients need", machine::prepare)?;
+    build_binaries(steps)?;
+    let edge = steps.binaries()?.join("fulcrum-edge");
+    steps.step("conformance tests", |root| conformance::run(root, &clients, &edge, arguments))
 }
 
 fn run_demo(arguments: &[String], steps: &mut Steps) -> Result<(), Failure> {
