@@ -2,8 +2,9 @@
 //!
 //! Every shard holds all of them; frames are shared. Topics of a tenant are an ordered map whose order is level by level
 //! (see `walk`), so that a subscription's matches are found in steps that can be interrupted anywhere: the cursor is a
-//! place in the order, not in the map, and changes in between break nothing. An exact look-up costs the depth of a B-tree:
-//! half a microsecond among a million topics, less than a publish costs otherwise, and one structure serves both.
+//! place in the order, not in the map, and changes in between break nothing. An exact look-up costs the depth of a B-tree,
+//! less than a microsecond among a million topics, and one structure serves both. A topic costs about 136 bytes on each
+//! shard besides its frame (measured by `examples/match_cost.rs`), an expiry about 60 more.
 //!
 //! Invariants
 //! - The highest version of a topic wins, in whatever order changes arrive. A deletion is remembered as long as an older

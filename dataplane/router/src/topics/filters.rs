@@ -37,6 +37,8 @@ pub(super) struct Filters {
 pub(super) struct Walk {
     live: Vec<u32>,
     next: Vec<u32>,
+    #[cfg(test)]
+    pub(super) visited: usize,
 }
 
 /// A beginning of a wildcard filter.
@@ -148,13 +150,17 @@ impl Filters {
                 each(audience);
             }
         };
-        let Walk { live, next } = walk;
+        let Walk { live, next, .. } = walk;
         live.clear();
         live.push(self.root);
         // A wildcard in the first level does not match what begins with "$" [MQTT-4.7.2-1].
         let mut hidden = topic.starts_with('$');
         for level in topic.split('/') {
             next.clear();
+            #[cfg(test)]
+            {
+                walk.visited += live.len();
+            }
             let mut number = None;
             for &at in live.iter() {
                 let node = &self.nodes[at as usize];
