@@ -11,6 +11,9 @@ pub enum TransportError {
     /// The TLS handshake or a record failed. The peer gets the matching alert.
     #[error("TLS failed: {0}")]
     Tls(#[from] rustls::Error),
+    /// The peer does not speak TLS.
+    #[error("no TLS record where one must begin: the client may speak plain to a TLS listener")]
+    NotTls,
     /// A bound of the TLS handshake was passed.
     #[error("TLS handshake over the limit: {0}")]
     TlsLimit(&'static str),

@@ -21,10 +21,13 @@
 mod error;
 mod layers;
 pub mod limits;
+mod proxy;
 mod stack;
 mod tls;
+mod websocket;
 
 pub use error::TransportError;
 pub use layers::{Layers, WebSocketSettings};
+pub use proxy::{ProxiedConnection, ProxiedTls};
 pub use stack::{HandshakeBudget, Progress, Stack};
 pub use tls::{CertificateFiles, ClientCertificates, ServerTls, TlsSettings};

@@ -21,6 +21,9 @@ pub const CLIENT_CHAIN_CERTIFICATES_MAX: usize = 8;
 /// Bytes of a client's chain in all. It also travels inside the session ticket.
 pub const CLIENT_CHAIN_BYTES_MAX: usize = 16 * 1024;
 
+/// Bytes of a server's certificate or key file. A chain has some kilobytes; a wrong path may name anything.
+pub const CERTIFICATE_FILE_BYTES_MAX: u64 = 1 << 20;
+
 /// Bytes kept while a handshake step waits for its turn: the handshake itself, and what the caller's
 /// receive buffers held when it stopped reading.
 pub const WAITING_BYTES_MAX: usize = 256 * 1024;

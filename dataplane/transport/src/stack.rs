@@ -2,6 +2,10 @@
 
 use std::net::SocketAddr;
 
+use crate::limits::OUTPUT_CAPACITY_KEPT_BYTES;
+use crate::proxy::{ProxiedConnection, ProxyReader};
+use crate::tls::TlsSession;
+use crate::websocket::WebSocketSession;
 use crate::{Layers, TransportError};
 
 /// Expensive handshake steps a shard may still do in this turn.
@@ -44,17 +48,43 @@ pub enum Progress {
 
 /// The layers of one connection. Boxed by the caller; connections of plain listeners have none.
 pub struct Stack {
+    proxy: Proxy,
+    tls: Option<Box<TlsSession>>,
+    websocket: Option<Box<WebSocketSession>>,
     output: Vec<u8>,
+    phase: Phase,
+}
+
+enum Proxy {
+    None,
+    Expected(ProxyReader),
+    Read(Box<ProxiedConnection>),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// The peer has ended the connection.
+    Finished,
+    /// Something was wrong; the peer may not know yet.
+    Failed,
+    /// Everything that will be sent was handed out.
+    Closed,
 }
 
 impl Stack {
     /// A connection that was just accepted.
     ///
     /// # Errors
-    /// [`TransportError::Tls`] when the TLS configuration cannot make a connection.
+    /// None today; kept for layers that need resources.
     pub fn new(layers: &Layers) -> Result<Self, TransportError> {
-        let _ = layers;
-        Ok(Self { output: Vec::new() })
+        Ok(Self {
+            proxy: if layers.proxy { Proxy::Expected(ProxyReader::default()) } else { Proxy::None },
+            tls: layers.tls.as_ref().map(|tls| Box::new(TlsSession::new(tls))),
+            websocket: layers.websocket.as_ref().map(|web| Box::new(WebSocketSession::new(web))),
+            output: Vec::new(),
+            phase: Phase::Open,
+        })
     }
 
     /// Takes bytes of the socket and appends protocol bytes to `plain`, whose contents are left alone.
@@ -63,15 +93,60 @@ impl Stack {
     ///
     /// # Errors
     /// The connection must end: [`Self::refuse`], send what it wrote, close the socket. What was appended to
-    /// `plain` before the error is valid.
+    /// `plain` before the error is what the peer sent before its mistake. After an error, and after [`Self::close`],
+    /// [`TransportError::Ended`].
     pub fn receive(
         &mut self,
         bytes: &[u8],
         plain: &mut Vec<u8>,
         budget: &mut HandshakeBudget,
     ) -> Result<Progress, TransportError> {
-        let _ = (bytes, plain, budget.take());
-        Ok(Progress::Open)
+        match self.phase {
+            Phase::Open => {}
+            // Bytes behind the peer's own end mean nothing.
+            Phase::Finished => return Ok(Progress::Finished),
+            Phase::Failed | Phase::Closed => return Err(TransportError::Ended),
+        }
+        let progress = self.read_layers(bytes, plain, budget);
+        match progress {
+            Ok(Progress::Finished) => self.phase = Phase::Finished,
+            Err(_) => self.phase = Phase::Failed,
+            Ok(Progress::Open | Progress::HandshakeDue) => {}
+        }
+        progress
+    }
+
+    fn read_layers(
+        &mut self,
+        mut bytes: &[u8],
+        plain: &mut Vec<u8>,
+        budget: &mut HandshakeBudget,
+    ) -> Result<Progress, TransportError> {
+        if let Proxy::Expected(reader) = &mut self.proxy {
+            let Some((connection, rest)) = reader.receive(bytes)? else {
+                return Ok(Progress::Open);
+            };
+            self.proxy = Proxy::Read(Box::new(connection));
+            bytes = rest;
+        }
+        let start = plain.len();
+        let progress = match &mut self.tls {
+            Some(tls) => tls.receive(bytes, plain, budget),
+            None => {
+                plain.extend_from_slice(bytes);
+                Ok(Progress::Open)
+            }
+        };
+        let Some(websocket) = &mut self.websocket else { return progress };
+        if plain.len() == start {
+            return progress;
+        }
+        // What came before TLS failed still counts; but then TLS says why the connection ends.
+        match (progress, websocket.receive(plain, start)) {
+            (Err(error), _) | (Ok(_), Err(error)) => Err(error),
+            (Ok(_), Ok(Progress::Finished)) => Ok(Progress::Finished),
+            (Ok(progress), Ok(_)) => Ok(progress),
+        }
     }
 
     /// Goes on after [`Progress::HandshakeDue`], with the bytes that were kept.
@@ -98,33 +173,103 @@ impl Stack {
     }
 
     /// Appends to `socket_out` whatever can be sent now: handshake answers, pongs, and the protocol's output
-    /// framed and encrypted. Everything written to [`Self::output`] by one call makes one WebSocket message.
+    /// framed and encrypted. Everything written to [`Self::output`] since the last call makes one WebSocket message.
     ///
     /// # Errors
     /// [`TransportError::Tls`] when a record cannot be encrypted any more; the connection must end.
     pub fn flush(&mut self, socket_out: &mut Vec<u8>) -> Result<(), TransportError> {
-        socket_out.append(&mut self.output);
+        if !matches!(self.phase, Phase::Open | Phase::Finished) {
+            return Ok(());
+        }
+        let result = self.write_layers(socket_out);
+        if result.is_err() {
+            self.phase = Phase::Failed;
+        }
+        result
+    }
+
+    fn write_layers(&mut self, socket_out: &mut Vec<u8>) -> Result<(), TransportError> {
+        if let Some(tls) = &mut self.tls {
+            tls.flush_handshake(socket_out);
+            if !tls.is_established() {
+                return Ok(());
+            }
+        }
+        if !self.is_established() {
+            return Ok(());
+        }
+        if let Some(websocket) = &mut self.websocket {
+            if !websocket.may_send_data() {
+                self.output.clear();
+            }
+            websocket.frame(&mut self.output);
+        }
+        if !self.output.is_empty() {
+            match &mut self.tls {
+                Some(tls) => tls.encrypt(&self.output, socket_out)?,
+                None => socket_out.extend_from_slice(&self.output),
+            }
+        }
+        if self.output.capacity() > OUTPUT_CAPACITY_KEPT_BYTES {
+            self.output = Vec::new();
+        } else {
+            self.output.clear();
+        }
         Ok(())
     }
 
     /// Whether [`Self::flush`] would write anything.
     pub fn wants_flush(&self) -> bool {
-        !self.output.is_empty()
+        matches!(self.phase, Phase::Open | Phase::Finished)
+            && (self.tls.as_ref().is_some_and(|tls| tls.wants_flush())
+                || self.websocket.as_ref().is_some_and(|websocket| websocket.wants_flush())
+                || !self.output.is_empty() && self.is_established())
     }
 
     /// The orderly end by us: flushes, then appends the WebSocket close frame (code 1000) and the TLS
     /// close_notify. Close the socket once `socket_out` is sent. Nothing is written a second time.
     pub fn close(&mut self, socket_out: &mut Vec<u8>) {
-        let _ = self.flush(socket_out);
+        if self.flush(socket_out).is_ok() && matches!(self.phase, Phase::Open | Phase::Finished) {
+            if let Some(websocket) = &mut self.websocket {
+                websocket.close();
+            }
+            self.say_goodbye(socket_out);
+        }
+        self.end();
     }
 
-    /// After an error: what the peer should still be told (an HTTP status, a WebSocket close code, a TLS alert), appended to `socket_out`.
-    /// The protocol's unsent output is dropped. Often nothing. Nothing is written a second time.
+    /// After an error: what the peer should still be told (an HTTP status, a WebSocket close code, a TLS alert),
+    /// appended to `socket_out`. The protocol's unsent output is dropped. Often nothing. Nothing is written a second time.
     pub fn refuse(&mut self, socket_out: &mut Vec<u8>) {
-        let _ = socket_out;
+        if self.phase != Phase::Closed {
+            self.say_goodbye(socket_out);
+        }
+        self.end();
     }
 
-    /// Frees what an idle connection does not need: the kept capacity of its buffers.
+    /// What the layers themselves still have to say.
+    fn say_goodbye(&mut self, socket_out: &mut Vec<u8>) {
+        let words =
+            self.websocket.as_mut().map(|websocket| websocket.take_outgoing()).unwrap_or_default();
+        let Some(tls) = &mut self.tls else {
+            socket_out.extend_from_slice(&words);
+            return;
+        };
+        tls.flush_handshake(socket_out);
+        if tls.is_established() {
+            let said = words.is_empty() || tls.encrypt(&words, socket_out).is_ok();
+            if said {
+                tls.close(socket_out);
+            }
+        }
+    }
+
+    fn end(&mut self) {
+        self.phase = Phase::Closed;
+        self.output = Vec::new();
+    }
+
+    /// Frees what an idle connection does not need: the kept capacity of its output buffer.
     pub fn release_idle(&mut self) {
         self.output.shrink_to_fit();
     }
@@ -132,13 +277,22 @@ impl Stack {
     /// The client's address as the PROXY header gives it. `None` without a header, and for connections
     /// the proxy opened itself (LOCAL), or over UNIX sockets.
     pub fn peer_addr(&self) -> Option<SocketAddr> {
-        None
+        self.proxied()?.source
     }
 
-    /// The host name the client asked for: TLS server name, or the PROXY header's authority where TLS
-    /// ends at the proxy. A name, not a proof: the client chooses it.
+    /// All that the PROXY header said, once it was read.
+    pub fn proxied(&self) -> Option<&ProxiedConnection> {
+        match &self.proxy {
+            Proxy::Read(connection) => Some(connection),
+            Proxy::None | Proxy::Expected(_) => None,
+        }
+    }
+
+    /// The host name the client asked for, in lower case: TLS server name, or the PROXY header's authority where
+    /// TLS ends at the proxy. A name, not a proof: the client chooses it.
     pub fn server_name(&self) -> Option<&str> {
-        None
+        let tls = self.tls.as_ref().and_then(|tls| tls.server_name());
+        tls.or_else(|| self.proxied()?.authority.as_deref())
     }
 
     /// The client's own certificate, DER, once the TLS handshake is done. Possession of its key is
@@ -149,16 +303,24 @@ impl Stack {
 
     /// The client's certificates, DER, its own first. Empty without client certificate.
     pub fn client_chain(&self) -> impl Iterator<Item = &[u8]> {
-        std::iter::empty()
+        self.tls.iter().flat_map(|tls| tls.client_chain())
     }
 
     /// Whether every layer's handshake is done, so that protocol bytes flow.
     pub fn is_established(&self) -> bool {
-        true
+        !matches!(self.proxy, Proxy::Expected(_))
+            && self.tls.as_ref().is_none_or(|tls| tls.is_established())
+            && self.websocket.as_ref().is_none_or(|websocket| websocket.is_established())
     }
 
-    /// Whether the peer has ended the connection in an orderly way, or an error has.
+    /// Whether the connection is over: the peer has ended it, an error has, or we have.
     pub fn is_finished(&self) -> bool {
-        false
+        self.phase != Phase::Open
     }
 }
+
+// A connection may move to another shard's thread.
+const _: () = {
+    const fn sendable<T: Send>() {}
+    sendable::<Stack>();
+};
