@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Measures Fulcrum beside mosquitto and fio on this machine. README.md says how to read it."""
+"""Measures Fulcrum beside other brokers and fio on this machine. README.md says how to read it."""
 
 from runner.commands import main
 

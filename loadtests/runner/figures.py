@@ -6,89 +6,91 @@ summarised; a ratio of medians would mix rounds.
 
 import statistics
 
+# What a row says, by the name used in tables and targets. Absent where the scenario has no such thing.
+FIGURES = {
+    "cpu_us": lambda row: row["traffic"]["server"]["cpu_us_per_message"],
+    "messages_per_s": lambda row: row["traffic"]["messages_per_s"],
+    "p50_us": lambda row: row["traffic"]["latency_us"]["p50"],
+    "p90_us": lambda row: row["traffic"]["latency_us"]["p90"],
+    "p99_us": lambda row: row["traffic"]["latency_us"]["p99"],
+    "p999_us": lambda row: row["traffic"]["latency_us"]["p999"],
+    "max_us": lambda row: row["traffic"]["latency_us"]["max"],
+    "server_share": lambda row: row["traffic"]["server"]["cpu_share"],
+    "driver_share": lambda row: row["traffic"]["driver"]["busy_share"],
+    "resident_mib": lambda row: row["traffic"]["server"]["resident_mib"],
+    "bytes_per_connection": lambda row: row["idle"]["bytes_per_connection"],
+    "idle_cpu_percent": lambda row: row["idle"]["cpu_percent"],
+    "connections_per_s": lambda row: row["connecting"]["per_s"],
+    "connections_per_cpu_s": lambda row: row["connecting"]["per_cpu_s"],
+    "connack_p99_us": lambda row: row["connecting"]["time_to_connack_us"]["p99"],
+}
 
-def spread(values, digits):
+
+def figure(row, name):
+    """A figure of a row; None where it has none."""
+    try:
+        return FIGURES[name](row)
+    except (KeyError, TypeError):
+        return None
+
+
+def values(rows, name):
+    return [value for row in rows if (value := figure(row, name)) is not None]
+
+
+def usable(rows):
+    """Rows that were measured and in which the broker kept its promises."""
+    return [row for row in rows if "unmeasured" not in row and not row.get("failures")]
+
+
+def spread(numbers, digits):
     """Median and range as text."""
     median, low, high = (
-        f"{value:,.{digits}f}" for value in (statistics.median(values), min(values), max(values))
+        f"{value:,.{digits}f}"
+        for value in (statistics.median(numbers), min(numbers), max(numbers))
     )
-    return median if len(values) == 1 else f"{median} ({low}..{high})"
+    return median if len(numbers) == 1 else f"{median} ({low}..{high})"
 
 
-def cpu_us(row):
-    return row["server"]["cpu_us_per_message"]
-
-
-def ratios(rows, scenario, broker, baseline):
-    """CPU per message of `broker` as a share of `baseline`'s, one for each round that has both."""
+def ratios(rows, scenario, name, broker, baseline):
+    """Figure `name` of `broker` as a multiple of `baseline`'s, one for each round that has both."""
     by_round = {
-        (row["round"], row["broker"]): cpu_us(row) for row in rows if row["scenario"] == scenario
+        (row["round"], row["broker"]): figure(row, name)
+        for row in usable(rows)
+        if row["scenario"] == scenario
     }
     return [
         value / by_round[(number, baseline)]
-        for (number, name), value in sorted(by_round.items())
-        if name == broker and by_round.get((number, baseline))
+        for (number, of), value in sorted(by_round.items())
+        if of == broker and value is not None and by_round.get((number, baseline))
     ]
 
 
-def summary(rows, baselines):
+def summary(rows):
     """One entry for each scenario and broker, in the order of the rows' first appearance."""
     entries = []
     for scenario, broker in dict.fromkeys((row["scenario"], row["broker"]) for row in rows):
         among = [row for row in rows if (row["scenario"], row["broker"]) == (scenario, broker)]
+        good = usable(among)
         entries.append(
             {
                 "scenario": scenario,
                 "broker": broker,
                 "rounds": len(among),
-                "cpu_us_per_message": [cpu_us(row) for row in among],
-                "messages_per_s": [row["messages_per_s"] for row in among],
-                "p50_us": statistics.median(row["latency_us"]["p50"] for row in among),
-                "p99_us": statistics.median(row["latency_us"]["p99"] for row in among),
-                "server_cpu_share": statistics.median(row["server"]["cpu_share"] for row in among),
-                "driver_busy_share": statistics.median(row["driver_busy_share"] for row in among),
-                "errors": {
-                    kind: total
-                    for kind in among[0]["errors"]
-                    if (total := sum(row["errors"][kind] for row in among))
-                },
-                "cpu_ratio_to": {
-                    baseline: found
-                    for baseline in baselines
-                    if baseline != broker and (found := ratios(rows, scenario, broker, baseline))
-                },
+                "figures": {name: found for name in FIGURES if (found := values(good, name))},
+                "connections": max((row.get("connections", 0) for row in among), default=0),
+                "errors": total(row.get("errors", {}) for row in among),
+                "failures": sorted({text for row in among for text in row.get("failures", ())}),
+                "unmeasured": sorted({row["unmeasured"] for row in among if "unmeasured" in row}),
             }
         )
     return entries
 
 
-def print_table(entries):
-    columns = "{:<20}{:>26}{:>34}{:>9}{:>9}{:>8}{:>8}  {}"
-    for scenario in dict.fromkeys(entry["scenario"] for entry in entries):
-        print(f"\n{scenario}")
-        print(
-            columns.format(
-                *("  broker", "CPU µs/message", "messages/s", "p50 µs", "p99 µs"),
-                *("server", "driver", "CPU ratio to"),
-            )
-        )
-        for entry in entries:
-            if entry["scenario"] != scenario:
-                continue
-            against = ", ".join(
-                f"{baseline} {spread(values, 2)}" for baseline, values in entry["cpu_ratio_to"].items()
-            )
-            print(
-                columns.format(
-                    f"  {entry['broker']}",
-                    spread(entry["cpu_us_per_message"], 2),
-                    spread(entry["messages_per_s"], 0),
-                    f"{entry['p50_us']:.0f}",
-                    f"{entry['p99_us']:.0f}",
-                    f"{entry['server_cpu_share']:.0%}",
-                    f"{entry['driver_busy_share']:.0%}",
-                    against,
-                )
-            )
-            if entry["errors"]:
-                print(f"    ERRORS {entry['errors']}")
+def total(errors):
+    """Errors of all rounds, zeros left out."""
+    sums = {}
+    for counts in errors:
+        for kind, count in counts.items():
+            sums[kind] = sums.get(kind, 0) + count
+    return {kind: count for kind, count in sums.items() if count}

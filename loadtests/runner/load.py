@@ -2,61 +2,115 @@
 
 import json
 import os
+import re
 import subprocess
+import tomllib
+import urllib.request
 
-from . import machine, servers
+import peers
+from . import machine
 from .machine import Unusable
 
-# Scenario files by the names of the table; which of them wait for the disk.
-SCENARIOS = ("pipelined", "ping-pong", "stored", "stored-one-connection")
-STORED = {"stored", "stored-one-connection"}
+# The driver came to the end of the run, and the broker broke a promise in it.
+BROKEN_PROMISE = 3
+
+# What the yardstick needs to know of the node's journal: messages, bytes of their frames, batches
+# made durable; summed over partitions.
+COUNTERS = {
+    "records": "fulcrum_journal_records_total",
+    "bytes": "fulcrum_journal_bytes_total",
+    "batches": "fulcrum_journal_batches_total",
+}
 
 
-def measured(scenario, name, options):
-    """One measurement of `scenario` on broker `name`, started for it: the driver's JSON and more."""
+def scenarios():
+    """All scenario files by name, in the order of the table."""
+    found = {
+        path.stem: tomllib.loads(path.read_text())
+        for path in sorted((machine.LOADTESTS / "scenarios").glob("*.toml"))
+    }
+    first = [name for name in ORDER if name in found]
+    return {name: found[name] for name in [*first, *sorted(set(found) - set(first))]}
+
+
+# The targets' scenarios in the order of their table; the others follow by name.
+ORDER = (
+    "qos0-pipelined",
+    "qos0-pingpong-1000",
+    "qos1-p2p",
+    "qos1-stored",
+    "edge-5000",
+    "idle-100k",
+    "connect-storm",
+)
+
+
+def measured(name, peer, options, certificates, extra=()):
+    """One measurement of scenario `name` on a peer started for it: the driver's JSON and more."""
+    scenario = scenarios()[name]
+    options.carrier = scenario.get("carrier", peers.base.TCP)
+    extra = [*scaled(scenario), *extra]
     busy_before = machine.wait_until_quiet(options)
-    with servers.started(name, options, scenario in STORED) as running:
-        before = running.counters()
-        report = driver(
-            running,
-            options,
-            "run",
-            *("--scenario", machine.LOADTESTS / "scenarios" / f"{scenario}.toml"),
-            *("--seconds", options.seconds, "--warmup", options.warmup),
-            *running.subscriber_flags,
-        )
-        after = running.counters()
-    report |= {"scenario": scenario, "broker": name, "machine_busy_before": round(busy_before, 2)}
+    with peers.started(peer, options, certificates) as running:
+        before = counters(running)
+        report = driver(name, peer, running, options, certificates, extra)
+        after = counters(running)
+    report |= {"scenario": name, "broker": peer.name, "machine_busy_before": round(busy_before, 2)}
     if before and after:
         report["journal"] = {key: after[key] - before[key] for key in after}
     return report
 
 
-def idle(name, options):
-    """Memory and CPU of broker `name` with nothing to do."""
-    machine.wait_until_quiet(options)
-    with servers.started(name, options, stored=False) as running:
-        report = driver(
-            running,
-            options,
-            "idle",
-            *("--connections", options.connections, "--seconds", options.seconds),
-        )
-    return report | {"broker": name}
+def scaled(scenario):
+    """Fewer connections where one process may not have so many descriptors."""
+    most = machine.file_limit() - OTHER_FILES
+    if scenario.get("connections", 0) <= most:
+        return []
+    return ["--connections", most]
 
 
-def driver(running, options, *arguments):
+# Descriptors of a broker, or of the driver, that are no connections.
+OTHER_FILES = 1_000
+
+
+def driver(name, peer, running, options, certificates, extra):
+    scenario = scenarios()[name]
+    # The peer's flags behind the scenario, and what was asked for on the command line last.
     line = [
-        *(options.driver, *arguments, *running.publisher_flags),
-        *("--port", running.port, "--server-pid", running.pid, "--json"),
+        *(options.driver, "run", "--json"),
+        *("--scenario", machine.LOADTESTS / "scenarios" / f"{name}.toml"),
+        *("--port", running.port(scenario), "--server-pid", running.pid),
+        *("--seconds", options.seconds, "--warmup", options.warmup),
+        *("--ws-path", running.ws_path),
+        *peer.driver_flags(scenario),
+        *extra,
     ]
+    if options.carrier in ("tls", "wss"):
+        line += ["--ca", certificates.authority]
     finished = subprocess.run(
         machine.pinned(machine.DRIVER_CPU, line),
-        env=os.environ | running.driver_environment,
+        env=os.environ | peer.driver_environment(),
         capture_output=True,
         text=True,
         check=False,
     )
-    if finished.returncode != 0:
-        raise Unusable(f"{running.name}: {finished.stderr.strip()}")
+    if finished.returncode not in (0, BROKEN_PROMISE):
+        raise Unusable(finished.stderr.strip())
     return json.loads(finished.stdout)
+
+
+def counters(running):
+    """The journal's counters (see COUNTERS), or None where there are none."""
+    if running.admin_port is None:
+        return None
+    url = f"http://127.0.0.1:{running.admin_port}/metrics"
+    with urllib.request.urlopen(url, timeout=5) as answer:
+        text = answer.read().decode()
+    found = {name: metric(text, series) for name, series in COUNTERS.items()}
+    return None if None in found.values() else found
+
+
+def metric(text, series):
+    """Sum of a series over its labels in Prometheus' text format; None when it is absent."""
+    values = re.findall(rf"^{series}(?:\{{[^}}]*\}})? (\S+)", text, re.MULTILINE)
+    return sum(map(float, values)) if values else None

@@ -18,17 +18,23 @@ SERVER_CPU = 0
 DRIVER_CPU = 1
 
 CONGESTION = Path("/proc/sys/net/ipv4/tcp_congestion_control")
-PACKAGES = {"mosquitto": "mosquitto", "fio": "fio", "taskset": "util-linux"}
+PACKAGES = {"fio": "fio", "openssl": "openssl", "taskset": "util-linux"}
+# Descriptors of a server, or of the driver, with all its connections.
+FILES = 250_000
 
 
 class Unusable(Exception):
     """Something is missing; the message says what to do."""
 
 
+def extend_path():
+    """Debian puts daemons where an ordinary user's PATH does not look."""
+    os.environ["PATH"] += ":/usr/sbin:/sbin"
+
+
 def require(*programs):
     """Fails with the command that installs what is missing."""
-    # Debian puts daemons where an ordinary user's PATH does not look.
-    os.environ["PATH"] += ":/usr/sbin:/sbin"
+    extend_path()
     missing = [program for program in programs if shutil.which(program) is None]
     if missing:
         packages = " ".join(sorted({PACKAGES[program] for program in missing}))
@@ -38,9 +44,16 @@ def require(*programs):
 
 
 def raise_file_limit():
-    """A thousand connections need more descriptors than the usual soft limit of 1024."""
+    """A hundred thousand connections need as many descriptors; whatever this user may have."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (FILES, max(FILES, hard)))
+        return
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def file_limit():
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 def target_dir():
@@ -55,6 +68,14 @@ def built(package, binary):
     return target_dir() / "release" / binary
 
 
+def built_example(package, example):
+    """The same for an example."""
+    command = ["cargo", "build", "--release", "--quiet", "--package", package, "--example", example]
+    if subprocess.run(command, cwd=ROOT, check=False).returncode != 0:
+        raise Unusable(f"{' '.join(command)} failed; see above")
+    return target_dir() / "release" / "examples" / example
+
+
 def pinned(cpu, command):
     """The command, to run on one CPU; taskset replaces itself, so the process id is the command's."""
     return ["taskset", "--cpu-list", str(cpu), *map(str, command)]
@@ -63,7 +84,8 @@ def pinned(cpu, command):
 def free_ports(count):
     """Ports below the ephemeral range, so that no client's own port can take them."""
     found = []
-    for port in range(18_830, 32_000):
+    # Never the same ones twice in a row: the last broker's may still be in TIME_WAIT.
+    for port in range(next_port(), 32_000):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", port))
@@ -71,6 +93,14 @@ def free_ports(count):
         if len(found) == count:
             return found
     raise Unusable("no free ports between 18830 and 32000 on 127.0.0.1")
+
+
+def next_port():
+    next_port.last = 18_830 + (next_port.last - 18_830 + 16) % 8_000
+    return next_port.last
+
+
+next_port.last = 18_830
 
 
 @contextlib.contextmanager

@@ -8,11 +8,14 @@ import os
 import statistics
 import subprocess
 
-from . import load, machine, servers
+from peers import PEERS
+
+from . import load, machine
 from .figures import spread
 from .machine import Unusable
 
 IN_FLIGHT = 64
+SCENARIOS = ("qos1-stored", "qos1-stored-train")
 FILE_BYTES = 64 << 20
 # Head, end mark and padding a journal record has around its frame, on average.
 RECORD_OVERHEAD_BYTES = 28
@@ -46,11 +49,11 @@ def writes_per_s(batch_bytes, options):
         file.unlink()
 
 
-def round_of(options):
+def round_of(options, certificates):
     """One round: Fulcrum's stored scenarios, if it is there, each beside fio."""
     rows = []
-    for scenario in sorted(load.STORED) if options.fulcrum else []:
-        report = load.measured(scenario, servers.FULCRUM, options)
+    for scenario in SCENARIOS if options.fulcrum else []:
+        report = load.measured(scenario, PEERS["fulcrum"], options, certificates)
         rows.append(compared(report, options))
     if not rows:
         batch_bytes = aligned(IN_FLIGHT * options.record_bytes, options)
@@ -75,20 +78,21 @@ def compared(report, options):
     if not journal or not journal["batches"]:
         raise Unusable(
             "no journal counters on the node's /metrics: wanted "
-            + ", ".join(servers.COUNTERS.values())
+            + ", ".join(load.COUNTERS.values())
         )
     record_bytes = journal["bytes"] / journal["records"] + RECORD_OVERHEAD_BYTES
     records_per_batch = journal["records"] / journal["batches"]
     own_batch_bytes = aligned(record_bytes * records_per_batch, options)
     own_writes = writes_per_s(own_batch_bytes, options)
-    commits_per_s = report["messages_per_s"] / records_per_batch
+    messages_per_s = report["traffic"]["messages_per_s"]
+    commits_per_s = messages_per_s / records_per_batch
     report |= ideal(aligned(IN_FLIGHT * record_bytes, options), options)
     return report | {
         "records_per_batch": records_per_batch,
         "own_batch_bytes": own_batch_bytes,
         "own_writes_per_s": own_writes,
         "share_of_own_pattern": commits_per_s / own_writes,
-        "share_of_ideal": report["messages_per_s"] / report["ideal_messages_per_s"],
+        "share_of_ideal": messages_per_s / report["ideal_messages_per_s"],
     }
 
 
@@ -104,13 +108,16 @@ def print_summary(rows):
         def values(name, among=of_scenario):
             return [row[name] for row in among]
 
+        def reached(among=of_scenario):
+            return [row["traffic"]["messages_per_s"] for row in among]
+
         print(f"{scenario}, {len(of_scenario)} rounds: median (range)")
         batch_bytes = statistics.median(values("ideal_batch_bytes"))
         print(f"  fio, {batch_bytes:.0f} B writes      {spread(values('ideal_writes_per_s'), 0)} /s")
         print(f"  as messages, 64 a write   {spread(values('ideal_messages_per_s'), 0)} /s")
         if "share_of_ideal" not in of_scenario[0]:
             continue
-        print(f"  Fulcrum                   {spread(values('messages_per_s'), 0)} /s")
+        print(f"  Fulcrum                   {spread(reached(), 0)} /s")
         print(f"  records in a batch        {spread(values('records_per_batch'), 1)}")
         print(f"  share of own pattern      {spread(values('share_of_own_pattern'), 2)}")
         print(f"  share of ideal            {spread(values('share_of_ideal'), 2)}")

@@ -16,12 +16,16 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Large enough for a whole turn's train of small messages.
 const READ_BYTES: usize = 256 * 1024;
 const EVENTS_PER_TURN: usize = 1_024;
+/// Ports a client is bound to when there are several source addresses.
+const FIRST_PORT: u16 = 2_048;
+/// So many of them.
+pub const PORTS_PER_SOURCE: usize = 16_000;
 
 /// Drives `worker` until its run is over.
 ///
@@ -105,7 +109,7 @@ impl Sockets {
         now_ns: u64,
     ) -> Result<(), LoadError> {
         while let Some(client) = worker.next_to_connect(now_ns) {
-            match begin(plan, client) {
+            match begin(plan, worker.thread(), client) {
                 Ok(mut stream) => {
                     let both = Interest::READABLE | Interest::WRITABLE;
                     self.poll
@@ -179,16 +183,19 @@ impl Sockets {
     }
 }
 
-/// Starts to connect, from one of several addresses: each has its own range of ports.
-fn begin(plan: &Plan, client: usize) -> io::Result<TcpStream> {
+/// Starts to connect client `client` of thread `thread`.
+///
+/// Beyond what one address has ports for, clients come from several, each with a port of its own
+/// choice below the ephemeral ones: a port that was bound by name is not given to others by the
+/// kernel, even long after.
+fn begin(plan: &Plan, thread: usize, client: usize) -> io::Result<TcpStream> {
     let target = SocketAddr::new(plan.address, plan.port);
     let socket = Socket::new(Domain::for_address(target), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
     if plan.sources > 1 {
-        let last = u8::try_from(client % usize::from(plan.sources)).unwrap_or(0) + 1;
-        let source = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, last)), 0);
-        socket.bind(&source.into())?;
+        socket.set_reuse_address(true)?;
+        bind(&socket, plan, client * plan.threads + thread)?;
     }
     match socket.connect(&target.into()) {
         Ok(()) => {}
@@ -196,6 +203,16 @@ fn begin(plan: &Plan, client: usize) -> io::Result<TcpStream> {
         Err(error) => return Err(error),
     }
     Ok(TcpStream::from_std(socket.into()))
+}
+
+/// Somebody else on this machine may have a few of the ports: then the same one of an address that
+/// is used for nothing else.
+fn bind(socket: &Socket, plan: &Plan, number: usize) -> io::Result<()> {
+    let sources = usize::from(plan.sources);
+    let port = FIRST_PORT + (number / sources % PORTS_PER_SOURCE) as u16;
+    let at = |last: usize| SocketAddr::from(([127, 0, (last >> 8) as u8, last as u8], port));
+    let source = number % sources + 1;
+    socket.bind(&at(source).into()).or_else(|_| socket.bind(&at(source + 256).into()))
 }
 
 /// connect(2): the socket is nonblocking and the connection cannot be completed immediately.

@@ -1,6 +1,7 @@
 //! A checked set of settings. Nothing behind it can be out of range.
 
 use crate::error::LoadError;
+use crate::net::PORTS_PER_SOURCE;
 use crate::settings::{Carrier, Pattern, Protocol, Settings};
 use crate::template::Template;
 use crate::wire::{PAYLOAD_BYTES_MAX, PAYLOAD_BYTES_MIN};
@@ -9,8 +10,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// One local address has this many ports to give, with some left for others.
-const CONNECTIONS_PER_SOURCE: usize = 25_000;
+/// One local address has about 28000 ports to give; some are left for others.
+const CONNECTIONS_UNBOUND: usize = 20_000;
 /// 254 addresses of 127.0.0.0/24 have more, but no machine this is meant for has the memory.
 const CONNECTIONS_MAX: usize = 2_000_000;
 /// Each subscriber follows each publisher's sequence.
@@ -134,7 +135,11 @@ impl Plan {
             client_id: Template::parse("client-id-template", &client_id)?,
             topic: Template::parse("topic-template", &topic)?,
             filter: Template::parse("filter-template", &filter)?,
-            offline_filter: template("offline-filter", settings.offline_filter)?,
+            // An empty one takes back what the scenario says.
+            offline_filter: template(
+                "offline-filter",
+                settings.offline_filter.filter(|filter| !filter.is_empty()),
+            )?,
             publishers,
             subscribers,
             idle_connections,
@@ -314,9 +319,9 @@ fn qos(pattern: Pattern, level: Option<u8>) -> Result<QoS, LoadError> {
 }
 
 fn sources(given: Option<u8>, connections: usize) -> Result<u8, LoadError> {
-    let needed = connections.div_ceil(CONNECTIONS_PER_SOURCE).max(1);
     match given {
-        None => Ok(u8::try_from(needed.min(254)).unwrap_or(254)),
+        None if connections <= CONNECTIONS_UNBOUND => Ok(1),
+        None => Ok(u8::try_from(connections.div_ceil(PORTS_PER_SOURCE)).unwrap_or(254).min(254)),
         Some(count @ 1..=254) => Ok(count),
         Some(count) => Err(LoadError::Setting {
             name: "sources",
@@ -392,7 +397,7 @@ mod tests {
     #[test]
     fn many_connections_come_from_several_addresses() {
         assert_eq!(plan_of("pattern = 'idle'").sources, 1);
-        assert_eq!(plan_of("pattern = 'idle'\nconnections = 100000").sources, 4);
+        assert_eq!(plan_of("pattern = 'idle'\nconnections = 100000").sources, 7);
     }
 
     #[test]

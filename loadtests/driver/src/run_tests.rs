@@ -20,7 +20,7 @@ fn messages(report: &Report) -> u64 {
 
 #[test]
 fn each_pattern_measures_a_faultless_broker_without_errors() {
-    for flags in [
+    let loads = [
         "--pattern pairs --publishers 2 --window 64",
         "--pattern pairs --publishers 2 --qos 1 --window 4",
         "--pattern pairs --publishers 2 --qos 2 --protocol 5",
@@ -36,11 +36,16 @@ fn each_pattern_measures_a_faultless_broker_without_errors() {
         "--pattern shared --publishers 2 --subscribers 3 --protocol 5 --qos 2 --rate 300",
         "--pattern ingest --publishers 2 --qos 1 --window 3",
         "--pattern ingest --publishers 2 --qos 2 --offline-filter elsewhere/#",
-    ] {
-        let report = run_with(start(Faults::default()), flags).unwrap();
-        assert!(messages(&report) > 10, "{flags}: {report:?}");
-        assert!(report.errors.is_none(), "{flags}: {report:?}");
-    }
+    ];
+    std::thread::scope(|scope| {
+        for flags in loads {
+            scope.spawn(move || {
+                let report = run_with(start(Faults::default()), flags).unwrap();
+                assert!(messages(&report) > 10, "{flags}: {report:?}");
+                assert!(report.errors.is_none(), "{flags}: {report:?}");
+            });
+        }
+    });
 }
 
 #[test]

@@ -182,8 +182,8 @@ settings! {
     /// Sessions that outlive their connections: clean session or clean start off, and in MQTT 5 an
     /// expiry of an hour [default: false].
     persistent: bool,
-    /// Local addresses to connect from, 127.0.0.1 on; one has room for about 28000 connections to a
-    /// broker [default: as many as needed].
+    /// Local addresses to connect from, 127.0.0.1 on [default: 1 up to 20000 connections, then one
+    /// for each 16000].
     sources: u8,
     /// Connections whose handshake is under way at once, at most [default: 64].
     connect_window: usize,

@@ -54,6 +54,8 @@ pub struct Errors {
     pub unsent: u64,
     /// Acknowledged with a refusal (MQTT 5).
     pub refused: u64,
+    /// Deliveries of what a broker kept from an earlier run.
+    pub stale: u64,
     /// Deliveries and acknowledgements of something never sent.
     pub foreign: u64,
     /// Packets a broker has no reason to send.
@@ -75,6 +77,7 @@ impl Errors {
         self.unacknowledged += other.unacknowledged;
         self.unsent += other.unsent;
         self.refused += other.refused;
+        self.stale += other.stale;
         self.foreign += other.foreign;
         self.unexpected_packets += other.unexpected_packets;
         self.connections_closed += other.connections_closed;

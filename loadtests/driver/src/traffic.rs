@@ -174,16 +174,16 @@ impl Traffic {
             _ => {}
         }
         match Stamp::read(publish.payload) {
-            Some(stamp) if self.is_ours(&stamp) => self.delivered(index, stamp, now_ns),
+            Some(stamp) if stamp.run != self.run => self.tally.errors.stale += 1,
+            Some(stamp) if self.was_sent(&stamp) => self.delivered(index, stamp, now_ns),
             _ => self.tally.errors.foreign += 1,
         }
     }
 
-    fn is_ours(&self, stamp: &Stamp) -> bool {
-        stamp.run == self.run
-            && self
-                .local(stamp.publisher)
-                .is_none_or(|index| stamp.sequence < self.publishers[index].flight.sent())
+    /// As far as this thread can tell.
+    fn was_sent(&self, stamp: &Stamp) -> bool {
+        self.local(stamp.publisher)
+            .is_none_or(|index| stamp.sequence < self.publishers[index].flight.sent())
     }
 
     fn delivered(&mut self, index: usize, stamp: Stamp, now_ns: u64) {

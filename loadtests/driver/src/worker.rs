@@ -128,6 +128,11 @@ impl<'a> Worker<'a> {
         self.clients.len()
     }
 
+    /// Which thread of the run this is.
+    pub fn thread(&self) -> usize {
+        self.thread
+    }
+
     /// The next client whose connection should be opened now, if any. Ask until there is none.
     pub fn next_to_connect(&mut self, now_ns: u64) -> Option<usize> {
         let client = self.clients.get_mut(self.next_to_connect)?;
@@ -226,7 +231,7 @@ impl<'a> Worker<'a> {
                 }
             }
             // What a broker kept for a session of an earlier run.
-            (State::AwaitsSubAck, Packet::Publish(_)) if role != Role::Offline => {
+            (State::AwaitsSubAck, Packet::Publish(_)) => {
                 if let Role::Subscriber(index) = role {
                     self.traffic.on_subscriber_packet(index as usize, packet, out, now_ns);
                 }
