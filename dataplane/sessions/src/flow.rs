@@ -9,8 +9,9 @@ use std::sync::Arc;
 
 use crate::{Message, SubscriptionIds};
 
-/// Packet identifiers are 1 to 65535 [MQTT-2.2.1-3].
-const IDENTIFIERS: u64 = 65_535;
+/// Packet identifiers are 1 to 65535 [MQTT-2.2.1-3]. These are the lower half; the upper one is left to messages
+/// that no session keeps.
+pub(crate) const IDENTIFIERS: u64 = 0x7fff;
 
 /// Queues that grew beyond this give memory back when they run empty.
 const WARM_ENTRIES: usize = 64;
@@ -77,7 +78,7 @@ impl Flow {
     }
 
     /// The next place in the order. Its identifier is not in use, not even if one message has been under way for
-    /// 65535 others.
+    /// [`IDENTIFIERS`] others.
     pub(crate) fn allocate(&mut self) -> u64 {
         loop {
             self.last_sequence += 1;
@@ -110,11 +111,14 @@ impl Flow {
 
     /// Where the message with this identifier is.
     pub(crate) fn position(&self, wanted: u16) -> Option<usize> {
+        if wanted == 0 || u64::from(wanted) > IDENTIFIERS {
+            return None;
+        }
         let (first, last) = (self.entries.front()?.sequence, self.entries.back()?.sequence);
         let distance =
             (u64::from(wanted) + IDENTIFIERS - u64::from(packet_id(first))) % IDENTIFIERS;
         let mut sequence = first + distance;
-        while wanted != 0 && sequence <= last {
+        while sequence <= last {
             let guess = (sequence - first) as usize;
             if self.entries.get(guess).is_some_and(|entry| entry.sequence == sequence) {
                 return Some(guess);

@@ -43,6 +43,8 @@ mod message;
 mod metrics;
 mod outgoing;
 mod record;
+#[cfg(test)]
+mod record_tests;
 mod recovery;
 mod retained;
 mod session;

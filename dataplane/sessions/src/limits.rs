@@ -1,5 +1,7 @@
 //! Every bound of a shard's session state.
 
+use crate::flow::IDENTIFIERS;
+
 /// How much session state a shard keeps, and for whom.
 ///
 /// A limit that is reached refuses what is new and loses nothing that is there.
@@ -24,11 +26,10 @@ pub struct Limits {
     pub incoming_qos2_max: u16,
 }
 
-/// Packet identifiers are 1 to 65535. What waits and what is under way all has one, so the two limits together
-/// must leave some free.
-const QUEUE_CEILING: usize = 30_000;
-const INFLIGHT_CEILING: u16 = 30_000;
-const _: () = assert!(QUEUE_CEILING + (INFLIGHT_CEILING as usize) < 65_535);
+/// What waits and what is under way all has one of [`IDENTIFIERS`], so the two limits together must leave some free.
+const QUEUE_CEILING: usize = 16_000;
+const INFLIGHT_CEILING: u16 = 16_000;
+const _: () = assert!(QUEUE_CEILING + (INFLIGHT_CEILING as usize) < IDENTIFIERS as usize);
 
 impl Default for Limits {
     fn default() -> Self {

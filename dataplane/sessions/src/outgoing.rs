@@ -14,7 +14,7 @@ pub enum Outgoing {
     Publish {
         /// Its identifier; unused otherwise until it is acknowledged.
         packet_id: u16,
-        /// It was sent on an earlier connection [MQTT-3.3.1-1]. After a crash it may have been.
+        /// It was sent on an earlier connection [MQTT-3.3.1-1]; or may have been, if a crash ended that one.
         dup: bool,
         /// 1 or 2.
         qos: u8,

@@ -341,9 +341,8 @@ impl Sessions {
             ..Flow::default()
         };
         if image.detached_at_ms.is_none() {
-            // It was connected: as many as its window holds may have been sent.
-            let window = usize::from(image.receive_max.min(self.limits.inflight_max));
-            let last = queue.keys().take(window).next_back();
+            // It was connected: any of it may have been sent, for what acknowledged the ones before may be lost.
+            let last = queue.keys().next_back();
             flow.sent_through = flow.sent_through.max(last.copied().unwrap_or(0));
         }
         let tenant_place = self.tenants.place(&tenant);

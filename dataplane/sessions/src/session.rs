@@ -166,3 +166,20 @@ impl Session {
         image
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::mem::size_of;
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn an_idle_session_that_is_not_durable_takes_less_than_200_bytes_besides_its_name() {
+        let slot = size_of::<Slot>();
+        // An entry of the tenant's table, which is at least 7/16 full, and the counts before the name.
+        let entry = (size_of::<(Arc<str>, SessionKey)>() + 1) * 8 / 7;
+        let name = 2 * size_of::<usize>();
+        assert!(slot + entry + name < 200, "{slot} + {entry} + {name}");
+    }
+}

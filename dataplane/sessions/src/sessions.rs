@@ -151,6 +151,13 @@ impl Sessions {
         self.session(key).is_some_and(|session| session.durable.is_some())
     }
 
+    /// Messages that wait for the session's client or are under way to it.
+    #[must_use]
+    pub fn queued(&self, key: SessionKey) -> usize {
+        let flow = self.session(key).and_then(|session| session.flow.as_ref());
+        flow.map_or(0, |flow| flow.entries.len())
+    }
+
     /// The session's tenant.
     #[must_use]
     pub fn tenant(&self, key: SessionKey) -> Option<&Arc<str>> {
