@@ -6,11 +6,13 @@
 //!
 //! Secrets: a type that can hold one has a `Debug` that hides it.
 
+pub mod certificates;
 pub mod commands;
 pub mod enrolment;
 pub mod feed;
 pub mod ids;
 pub mod messaging;
+pub mod names;
 pub mod paths;
 pub mod registry;
 pub mod streams;

@@ -1,17 +1,18 @@
 //! Tenants, devices, credentials (Hono's Device Registry Management API 1.13) and applications.
 
 use crate::IdError;
+use crate::certificates::TrustAnchor;
 use crate::ids::{AuthId, DeviceId};
 use crate::messaging::Messaging;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::fmt;
 
-fn yes() -> bool {
+pub(crate) fn yes() -> bool {
     true
 }
 
-fn is_true(value: &bool) -> bool {
+pub(crate) fn is_true(value: &bool) -> bool {
     *value
 }
 
@@ -57,7 +58,7 @@ pub struct Tenant {
     pub trust_anchor_group: Option<String>,
     /// Trust anchors.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub trusted_ca: Option<Vec<Extension>>,
+    pub trusted_ca: Option<Vec<TrustAnchor>>,
     /// Topics beside the device API's that devices and applications may use among themselves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub messaging: Option<Messaging>,

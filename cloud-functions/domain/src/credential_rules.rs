@@ -7,6 +7,7 @@ use crate::secrets::new_id;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bcrypt::Version;
+use fulcrum_contract::certificates::{CertificateFacts, PublicKey, der_of, normal_auth_id};
 use fulcrum_contract::registry::{Credential, CredentialType, Secret};
 use std::collections::HashSet;
 use time::OffsetDateTime;
@@ -44,7 +45,10 @@ pub(crate) fn merge(
     }
     let mut seen = HashSet::new();
     let mut merged = Vec::with_capacity(new.len());
-    for credential in new {
+    for mut credential in new {
+        if credential.credential_type == CredentialType::X509Cert {
+            credential.auth_id = normal_auth_id(&credential.auth_id);
+        }
         let pair = (credential.credential_type, credential.auth_id.clone());
         let same = |other: &&Credential| other.credential_type == pair.0 && other.auth_id == pair.1;
         let before = stored.iter().find(same).map_or(&[][..], |before| &before.secrets);
@@ -168,14 +172,34 @@ fn complete(
             None => Err(bad("a psk secret needs a 'key' (Base64)")),
         },
         CredentialType::X509Cert => Ok(()),
-        CredentialType::Rpk => match (&secret.key, &secret.algorithm, &secret.cert) {
-            (Some(key), Some(algorithm), None) if matches!(algorithm.as_str(), "EC" | "RSA") => {
-                base64_of("key", key).map(drop)
-            }
-            (None, None, Some(cert)) => base64_of("cert", cert).map(drop),
-            _ => Err(bad("an rpk secret needs 'key' and 'algorithm' (EC or RSA), or 'cert'")),
-        },
+        CredentialType::Rpk => complete_key(secret),
     }
+}
+
+/// Leaves `key` and `algorithm`, whichever form came.
+fn complete_key(secret: &mut Secret) -> Result<(), Error> {
+    let unusable = |name: &str| {
+        let name = name.to_owned();
+        move |error| bad(format!("'{name}' cannot be used: {error}"))
+    };
+    if let (None, None, Some(cert)) = (&secret.key, &secret.algorithm, &secret.cert) {
+        let der = der_of(cert).map_err(unusable("cert"))?;
+        let facts = CertificateFacts::from_der(&der).map_err(unusable("cert"))?;
+        let key = PublicKey::from_der(&facts.public_key).map_err(unusable("cert"))?;
+        secret.algorithm = Some(key.algorithm.name().to_owned());
+        secret.key = Some(STANDARD.encode(&facts.public_key));
+        secret.cert = None;
+        return Ok(());
+    }
+    let (Some(key), Some(algorithm), None) = (&secret.key, &secret.algorithm, &secret.cert) else {
+        return Err(bad("an rpk secret needs 'key' and 'algorithm' (EC or RSA), or 'cert'"));
+    };
+    let der = der_of(key).map_err(unusable("key"))?;
+    let known = PublicKey::from_der(&der).map_err(unusable("key"))?.algorithm.name();
+    if algorithm != known {
+        return Err(bad(format!("'algorithm' is {known} for this key, not {algorithm}")));
+    }
+    Ok(())
 }
 
 fn complete_password(secret: &mut Secret, bcrypt_cost: u32) -> Result<(), Error> {

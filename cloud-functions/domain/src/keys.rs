@@ -25,6 +25,11 @@ pub(crate) fn alias(alias: &str) -> Key {
     Key::new("aliases", alias)
 }
 
+/// Subject DN of a trust anchor -> the tenants that have it.
+pub(crate) fn trust_anchor(subject: &str) -> Key {
+    Key::new("trust-anchors", subject)
+}
+
 pub(crate) fn devices(tenant: &TenantId) -> String {
     format!("devices/{tenant}")
 }

@@ -33,6 +33,7 @@ pub mod settings;
 pub mod store;
 pub mod streams;
 pub mod sync;
+mod trust_anchors;
 
 pub use error::Error;
 pub use settings::Settings;

@@ -7,6 +7,7 @@ use crate::keys::{self, TENANTS};
 use crate::rows::{DeviceRow, EdgeRow, PRESENT, TenantRow, decode, encode, reference};
 use crate::secrets::new_id;
 use crate::store::{Expect, Item, Key, Revision, Scan, StoreError, Write};
+use crate::trust_anchors::completed;
 use crate::{ATTEMPTS, Cloud, Error};
 use fulcrum_contract::feed::Entity;
 use fulcrum_contract::registry::{Device, Extension, MAX_CONNECTIONS, Tenant};
@@ -71,7 +72,7 @@ impl Cloud {
         id: Option<TenantId>,
         document: Tenant,
     ) -> Result<(TenantId, Etag), Error> {
-        check_tenant(&document)?;
+        let document = checked_tenant(document)?;
         let id = id.map_or_else(|| TenantId::parse(&new_id()), Ok).map_err(Error::invalid)?;
         let exists = || Error::Exists(format!("the tenant '{id}' exists already"));
         for _ in 0..ATTEMPTS {
@@ -83,6 +84,7 @@ impl Cloud {
                 self.publish_tenant(&id, Some(document.clone())),
             ];
             writes.extend(self.claim_alias(&id, document.alias.as_deref(), None).await?);
+            writes.extend(self.claim_anchors(&id, Some(&document), None).await?);
             writes.extend(self.restart_feeds_of(&id).await?);
             let key = Key::new(keys::GONE_TENANTS, id.as_str());
             writes.push(Write::Delete { key, expect: Expect::Anything });
@@ -107,7 +109,7 @@ impl Cloud {
         document: Tenant,
         if_match: &IfMatch,
     ) -> Result<Etag, Error> {
-        check_tenant(&document)?;
+        let document = checked_tenant(document)?;
         for _ in 0..ATTEMPTS {
             let item = self.tenant_item(id).await?;
             if_match.check(&item)?;
@@ -119,6 +121,7 @@ impl Cloud {
             ];
             let (alias, old) = (document.alias.as_deref(), before.document.alias.as_deref());
             writes.extend(self.claim_alias(id, alias, old).await?);
+            writes.extend(self.claim_anchors(id, Some(&document), Some(&before.document)).await?);
             match self.store.write(writes).await {
                 Err(StoreError::Conflict) => continue,
                 other => return Ok(other?.into()),
@@ -143,6 +146,7 @@ impl Cloud {
                 },
             ];
             writes.extend(self.claim_alias(id, None, before.document.alias.as_deref()).await?);
+            writes.extend(self.claim_anchors(id, None, Some(&before.document)).await?);
             match self.store.write(writes).await {
                 Err(StoreError::Conflict) => continue,
                 other => return Ok(other.map(drop)?),
@@ -388,7 +392,8 @@ fn iso8601(at_ms: u64) -> String {
     at.and_then(|at| at.format(&Rfc3339).ok()).unwrap_or_default()
 }
 
-fn check_tenant(document: &Tenant) -> Result<(), Error> {
+/// The document as it is stored, if it may be.
+fn checked_tenant(document: Tenant) -> Result<Tenant, Error> {
     if let Some(alias) = &document.alias {
         let label = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         let edges = alias.starts_with('-') || alias.ends_with('-');
@@ -406,9 +411,6 @@ fn check_tenant(document: &Tenant) -> Result<(), Error> {
             ));
         }
     }
-    if document.trusted_ca.as_ref().is_some_and(Vec::is_empty) {
-        return Err(Error::Invalid("'trusted-ca' must not be empty: leave it out".to_owned()));
-    }
     if let Some(limit) = document.resource_limits.as_ref().and_then(|all| all.get(MAX_CONNECTIONS))
         && limit.as_u64().is_none()
         && limit.as_i64() != Some(-1)
@@ -420,7 +422,7 @@ fn check_tenant(document: &Tenant) -> Result<(), Error> {
     if let Some(messaging) = &document.messaging {
         messaging.check().map_err(Error::invalid)?;
     }
-    Ok(())
+    completed(document)
 }
 
 fn check_device(document: &Device) -> Result<(), Error> {

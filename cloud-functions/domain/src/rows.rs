@@ -10,6 +10,7 @@ use fulcrum_contract::registry::{Credential, Device, Tenant};
 use fulcrum_contract::{EdgeId, TenantId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// The value of an item that says all by being there.
 pub(crate) const PRESENT: Bytes = Bytes::from_static(b"{}");
@@ -49,6 +50,14 @@ pub(crate) struct Reference {
 
 pub(crate) fn reference(id: impl AsRef<str>) -> Bytes {
     encode(&Reference { id: id.as_ref().to_owned() })
+}
+
+/// Tenants that have trust anchors of one subject DN.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct AnchorRow {
+    /// The group they all name; none where there is one tenant that names none.
+    pub group: Option<String>,
+    pub tenants: BTreeSet<String>,
 }
 
 #[derive(Serialize, Deserialize)]

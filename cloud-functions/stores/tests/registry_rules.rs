@@ -3,6 +3,7 @@
 
 mod cloud;
 
+use base64::Engine as _;
 use cloud::{NOW, device, is_invalid, settings, tenant, with_pump};
 use fulcrum_contract::ApplicationId;
 use fulcrum_contract::feed::Entity;
@@ -11,6 +12,7 @@ use fulcrum_domain::access::{Presented, Principal};
 use fulcrum_domain::changes::ChangesRequest;
 use fulcrum_domain::registry::IfMatch;
 use fulcrum_domain::{Cloud, Error};
+use rcgen::{KeyPair, PublicKeyData as _};
 use serde_json::json;
 
 fn credentials(json: serde_json::Value) -> Vec<Credential> {
@@ -218,4 +220,37 @@ async fn a_limit_on_connections_is_a_number_or_none() {
         let answer = cloud.update_tenant(&tenant("acme"), document, &IfMatch::default()).await;
         assert_eq!(answer.is_ok(), valid, "{limit}: {answer:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trust_anchors_subject_belongs_to_one_tenant_or_one_group() {
+    let (cloud, _dir) = with_pump(settings()).await;
+    let key = KeyPair::generate().unwrap().subject_public_key_info();
+    let key = base64::engine::general_purpose::STANDARD.encode(key);
+    let with = |subject: &str, group: Option<&str>| {
+        let anchor = json!({ "subject-dn": subject, "public-key": key });
+        let mut document = json!({ "trusted-ca": [anchor] });
+        if let Some(group) = group {
+            document["trust-anchor-group"] = json!(group);
+        }
+        tenant_document(document)
+    };
+    let create = async |id: &str, document| cloud.create_tenant(Some(tenant(id)), document).await;
+    let update = async |id: &str, document| {
+        cloud.update_tenant(&tenant(id), document, &IfMatch::default()).await
+    };
+    create("one", with("CN=ca, O=x", None)).await.unwrap();
+    // The tenant itself may be written again, in any spelling.
+    update("one", with("cn=ca,o=x", None)).await.unwrap();
+    for document in [with("CN=ca,O=x", None), with("CN=ca,O=x", Some("g"))] {
+        assert!(matches!(create("two", document).await, Err(Error::Exists(_))));
+    }
+    update("one", with("CN=ca,O=x", Some("g"))).await.unwrap();
+    create("two", with("CN=ca,O=x", Some("g"))).await.unwrap();
+    assert!(matches!(create("three", with("CN=ca,O=x", Some("h"))).await, Err(Error::Exists(_))));
+    // Leaving the group with the anchor is refused while another has it, giving it up is not.
+    assert!(matches!(update("one", with("CN=ca,O=x", None)).await, Err(Error::Exists(_))));
+    update("one", with("CN=other", None)).await.unwrap();
+    cloud.delete_tenant(&tenant("two"), &IfMatch::default()).await.unwrap();
+    create("three", with("CN=ca,O=x", None)).await.unwrap();
 }

@@ -1,65 +1,84 @@
 //! Who is this?
 //!
+//! A password:
 //! 1. The user name names a tenant and, in it, a device's credentials or an application: credentials first, since the
-//!    two kinds of names may collide.
-//! 2. A *look* compares the password with everything that is quick: SHA-2, applications, and bcrypt pairs known from
-//!    before ([`crate::memo`]).
-//! 3. Where only bcrypt can tell, it is computed outside any transaction; then a second look, at the store as it is by
-//!    then, decides.
+//!    two kinds of names may collide. Where no device has a password under that name, one that is a JSON Web Token is
+//!    taken for what it says ([`crate::token`]).
+//! 2. A *look* compares the password with everything that is quick: SHA-2, applications, and pairs of a slow secret
+//!    and a password known from before ([`crate::memo`]).
+//! 3. Where only bcrypt or a token's signature can tell, it is computed outside any transaction; then a second look, at
+//!    the store as it is by then, decides.
 //! 4. Only who has proved the credentials learns more than "bad credentials": that the tenant, adapter or device is
 //!    disabled. Every bad attempt costs bcrypt once, known user or not.
+//!
+//! A certificate: see [`crate::chain`]. It always counts as slow.
 
 use crate::error::IdentityError;
-use crate::limits::SLOW_HASHES_MAX;
-use crate::login::{Adapter, Login, Peer, Principal};
+use crate::limits::SLOW_SECRETS_MAX;
+use crate::login::{Adapter, Login, Password, Peer, Principal, Proof};
 use crate::memo::{Fingerprint, Memo};
 use crate::refusal::Refusal;
 use crate::replica::{Identity, View};
 use crate::rights::MessagingRights;
 use crate::secrets::{self, Match};
-use fulcrum_contract::registry::{CredentialType, Tenant};
+use crate::token::{self, Token};
+use fulcrum_contract::registry::{Credential, CredentialType, Permission, Secret, Tenant};
 use fulcrum_contract::{ApplicationId, DeviceId, TenantId};
 
 impl Identity {
-    /// Decides on a login. Takes microseconds, or where bcrypt has to be computed as long as that.
-    pub fn authenticate(&self, login: &Login<'_>) -> Result<Principal, Refusal> {
-        match self.look(login, None)? {
+    /// Decides on a login. Takes microseconds, or where bcrypt or a signature has to be computed as long as that.
+    pub fn authenticate(&self, login: &Login) -> Result<Principal, Refusal> {
+        let presented = match Presented::of(login) {
+            Ok(presented) => presented,
+            Err((chain, server_name)) => {
+                return self.authenticate_certificate(login, chain, server_name);
+            }
+        };
+        match self.look(&presented, None)? {
             Look::Decided(answer) => answer,
-            Look::Slow(hashes) => self.compute(login, &hashes),
+            Look::Slow(candidates) => self.compute(&presented, &candidates),
         }
     }
 
-    /// Decides on a login if no slow hash has to be computed for it. Refusing bad credentials counts as slow.
-    pub fn authenticate_quickly(&self, login: &Login<'_>) -> Option<Result<Principal, Refusal>> {
-        match self.look(login, None) {
+    /// Decides on a login if nothing slow has to be computed for it. Refusing bad credentials counts as slow.
+    pub fn authenticate_quickly(&self, login: &Login) -> Option<Result<Principal, Refusal>> {
+        match self.look(&Presented::of(login).ok()?, None) {
             Ok(Look::Decided(answer)) => Some(answer),
             Ok(Look::Slow(_)) => None,
             Err(refusal) => Some(Err(refusal)),
         }
     }
 
-    fn compute(&self, login: &Login<'_>, hashes: &[String]) -> Result<Principal, Refusal> {
-        let memo = &self.inner.memo;
+    fn compute(
+        &self,
+        presented: &Presented<'_>,
+        candidates: &[SlowSecret],
+    ) -> Result<Principal, Refusal> {
+        let (memo, password) = (&self.inner.memo, presented.password);
         let mut spent: u64 = 0;
-        for hash in hashes {
-            spent += secrets::bcrypt_cost(hash).map_or(0, |cost| 1 << cost);
-            if secrets::bcrypt_matches(hash, login.password) {
-                let proved = memo.fingerprint(hash, login.password);
+        for candidate in candidates {
+            spent += candidate.bcrypt_rounds();
+            if candidate.matches(password) {
+                let proved = memo.fingerprint(candidate.text(), password);
                 memo.learn(proved);
-                return match self.look(login, Some(&proved))? {
+                return match self.look(presented, Some(&proved))? {
                     Look::Decided(answer) => answer,
-                    // The secret was changed or removed while its hash was computed.
+                    // The secret was changed or removed while it was computed.
                     Look::Slow(_) => Err(Refusal::BadCredentials),
                 };
             }
         }
-        secrets::spend_the_cost_of_a_refusal(spent, login.password);
+        secrets::spend_the_cost_of_a_refusal(spent, password);
         Err(Refusal::BadCredentials)
     }
 
-    fn look(&self, login: &Login<'_>, proved: Option<&Fingerprint>) -> Result<Look, Refusal> {
-        let memo = &self.inner.memo;
-        self.inner.read(|view| look(view, memo, login, proved)).map_err(|error| unavailable(&error))
+    fn look(
+        &self,
+        presented: &Presented<'_>,
+        proved: Option<&Fingerprint>,
+    ) -> Result<Look, Refusal> {
+        let known = Known { memo: &self.inner.memo, password: presented.password, proved };
+        self.inner.read(|view| look(view, &known, presented)).map_err(|error| unavailable(&error))
     }
 }
 
@@ -69,67 +88,169 @@ pub(crate) fn unavailable(error: &IdentityError) -> Refusal {
     Refusal::Unavailable
 }
 
-enum Look {
-    Decided(Result<Principal, Refusal>),
-    /// Not decided by anything quick; these hashes, if any, may still match.
-    Slow(Vec<String>),
+/// A login with a password.
+pub(crate) struct Presented<'a> {
+    username: &'a str,
+    password: &'a [u8],
+    pub(crate) client_id: &'a str,
+    login: &'a Login,
 }
 
-fn look(
-    view: &View,
-    memo: &Memo,
-    login: &Login<'_>,
-    proved: Option<&Fingerprint>,
-) -> Result<Look, redb::Error> {
-    let nobody = Look::Slow(Vec::new());
-    let Some((name, tenant_id)) = split(login.username) else { return Ok(nobody) };
-    let Some(tenant) = view.tenant(tenant_id.as_str())? else { return Ok(nobody) };
-
-    let mut slow = Vec::new();
-    if let Some((device, credentials)) = view.credentials(tenant_id.as_str(), name)? {
-        let secrets = credentials
-            .iter()
-            .filter(|credential| {
-                credential.enabled
-                    && credential.credential_type == CredentialType::HashedPassword
-                    && credential.auth_id == name
-            })
-            .flat_map(|credential| &credential.secrets)
-            .filter(|secret| secrets::is_valid_at(secret, login.now_ms));
-        for secret in secrets {
-            let matches = match secrets::look(secret, login.password) {
-                Match::Yes => true,
-                Match::No => false,
-                Match::Slow(hash) => {
-                    let fingerprint = memo.fingerprint(&hash, login.password);
-                    let known = proved == Some(&fingerprint) || memo.knows(&fingerprint);
-                    if !known && slow.len() < SLOW_HASHES_MAX {
-                        slow.push(hash);
-                    }
-                    known
-                }
-            };
-            if matches {
-                return Ok(Look::Decided(admit_device(view, login, tenant_id, &tenant, &device)?));
+impl<'a> Presented<'a> {
+    /// The login, unless it is by certificate.
+    fn of(login: &'a Login) -> Result<Presented<'a>, (&'a [Vec<u8>], Option<&'a str>)> {
+        match &login.proof {
+            Proof::Password { username, password, client_id } => {
+                Ok(Presented { username, password: Password::as_bytes(password), client_id, login })
             }
+            Proof::Certificate { chain, server_name } => Err((chain, server_name.as_deref())),
+        }
+    }
+}
+
+enum Look {
+    Decided(Result<Principal, Refusal>),
+    /// Not decided by anything quick; these secrets, if any, may still match.
+    Slow(Vec<SlowSecret>),
+}
+
+/// A secret that takes long to compare with.
+enum SlowSecret {
+    /// A bcrypt hash.
+    Hash(String),
+    /// The Base64 key that may have signed the token.
+    Key(String),
+}
+
+impl SlowSecret {
+    fn text(&self) -> &str {
+        match self {
+            SlowSecret::Hash(text) | SlowSecret::Key(text) => text,
         }
     }
 
-    if let Some(application) = view.application(tenant_id.as_str(), name)? {
-        let stored = application.password_sha256.as_deref().unwrap_or_default();
-        let matches = secrets::is_application_password(stored, login.password);
-        if application.enabled && matches {
-            let permissions = application.permissions;
-            return Ok(Look::Decided(admit_application(
-                login,
-                tenant_id,
-                &tenant,
-                name,
-                permissions,
-            )));
+    fn bcrypt_rounds(&self) -> u64 {
+        match self {
+            SlowSecret::Hash(hash) => secrets::bcrypt_cost(hash).map_or(0, |cost| 1 << cost),
+            SlowSecret::Key(_) => 0,
+        }
+    }
+
+    fn matches(&self, password: &[u8]) -> bool {
+        match self {
+            SlowSecret::Hash(hash) => secrets::bcrypt_matches(hash, password),
+            SlowSecret::Key(key) => token::is_signed_with(password, key),
+        }
+    }
+}
+
+/// Pairs of a slow secret and this password that need not be computed.
+struct Known<'a> {
+    memo: &'a Memo,
+    password: &'a [u8],
+    proved: Option<&'a Fingerprint>,
+}
+
+impl Known<'_> {
+    /// Whether the secret is known to match; if not, it is kept for being computed, up to a number.
+    fn matches(&self, secret: SlowSecret, unknown: &mut Vec<SlowSecret>) -> bool {
+        let fingerprint = self.memo.fingerprint(secret.text(), self.password);
+        let known = self.proved == Some(&fingerprint) || self.memo.knows(&fingerprint);
+        if !known && unknown.len() < SLOW_SECRETS_MAX {
+            unknown.push(secret);
+        }
+        known
+    }
+}
+
+fn look(view: &View, known: &Known<'_>, presented: &Presented<'_>) -> Result<Look, redb::Error> {
+    let login = presented.login;
+    if let Some((name, tenant_id)) = split(presented.username)
+        && let Some(tenant) = view.tenant(tenant_id.as_str())?
+    {
+        let mut slow = Vec::new();
+        let mut has_password = false;
+        if let Some((device, credentials)) = view.password_credentials(tenant_id.as_str(), name)? {
+            for secret in usable(&credentials, CredentialType::HashedPassword, name, login.now_ms) {
+                has_password = true;
+                let matches = match secrets::look(secret, presented.password) {
+                    Match::Yes => true,
+                    Match::No => false,
+                    Match::Slow(hash) => known.matches(SlowSecret::Hash(hash), &mut slow),
+                };
+                if matches {
+                    let admitted = admit_device(view, login, tenant_id, &tenant, &device)?;
+                    return Ok(Look::Decided(admitted));
+                }
+            }
+        }
+        if let Some(application) = view.application(tenant_id.as_str(), name)? {
+            let stored = application.password_sha256.as_deref().unwrap_or_default();
+            let matches = secrets::is_application_password(stored, presented.password);
+            if application.enabled && matches {
+                let permissions = application.permissions;
+                let admitted = admit_application(login, tenant_id, &tenant, name, permissions);
+                return Ok(Look::Decided(admitted));
+            }
+        }
+        if has_password {
+            return Ok(Look::Slow(slow));
+        }
+    }
+    match Token::read(presented.password) {
+        Some(token) => look_at_token(view, known, presented, &token),
+        None => Ok(Look::Slow(Vec::new())),
+    }
+}
+
+fn look_at_token(
+    view: &View,
+    known: &Known<'_>,
+    presented: &Presented<'_>,
+    token: &Token,
+) -> Result<Look, redb::Error> {
+    let login = presented.login;
+    let nobody = Look::Slow(Vec::new());
+    if !token.is_valid_at(login.now_ms) {
+        return Ok(nobody);
+    }
+    let Some((name, tenant_id)) = token.named(presented.client_id, split(presented.username))
+    else {
+        return Ok(nobody);
+    };
+    let Some(tenant) = view.tenant(tenant_id.as_str())? else { return Ok(nobody) };
+    let Some((device, credentials)) = view.key_credentials(tenant_id.as_str(), &name)? else {
+        return Ok(nobody);
+    };
+    let mut slow = Vec::new();
+    for secret in usable(&credentials, CredentialType::Rpk, &name, login.now_ms) {
+        let Some(key) = secrets::public_key(secret) else { continue };
+        if known.matches(SlowSecret::Key(key), &mut slow) {
+            let admitted = admit_device(view, login, tenant_id, &tenant, &device)?;
+            let valid_until_ms = Some(token.valid_until_ms());
+            let admitted = admitted.map(|principal| Principal { valid_until_ms, ..principal });
+            return Ok(Look::Decided(admitted));
         }
     }
     Ok(Look::Slow(slow))
+}
+
+/// Secrets of a name and kind that may be used now.
+fn usable<'a>(
+    credentials: &'a [Credential],
+    credential_type: CredentialType,
+    name: &'a str,
+    now_ms: u64,
+) -> impl Iterator<Item = &'a Secret> {
+    credentials
+        .iter()
+        .filter(move |credential| {
+            credential.enabled
+                && credential.credential_type == credential_type
+                && credential.auth_id == name
+        })
+        .flat_map(|credential| &credential.secrets)
+        .filter(move |secret| secrets::is_valid_at(secret, now_ms))
 }
 
 /// `{name}@{tenant}`, split at the first `@`. What cannot be a tenant is nobody's.
@@ -141,9 +262,10 @@ fn split(username: &str) -> Option<(&str, TenantId)> {
     Some((name, TenantId::parse(tenant).ok()?))
 }
 
-fn admit_device(
+/// Who has proved to be this device gets in if everything above and about it is enabled.
+pub(crate) fn admit_device(
     view: &View,
-    login: &Login<'_>,
+    login: &Login,
     tenant: TenantId,
     tenant_document: &Tenant,
     device: &str,
@@ -172,11 +294,11 @@ fn admit_device(
 
 /// Adapters are not asked: they govern how a tenant's devices may come, not its applications.
 fn admit_application(
-    login: &Login<'_>,
+    login: &Login,
     tenant: TenantId,
     tenant_document: &Tenant,
     name: &str,
-    permissions: Vec<fulcrum_contract::registry::Permission>,
+    permissions: Vec<Permission>,
 ) -> Result<Principal, Refusal> {
     if !tenant_document.enabled {
         return Err(Refusal::TenantDisabled);

@@ -12,15 +12,16 @@
 //! - A page of the feed and the cursor behind it are one durable transaction; a crash leaves both or neither.
 //! - Every answer is computed from the file's present state, so what `apply` disabled or deleted is refused from the
 //!   moment `apply` returns. The only thing remembered beside the file is "this password produces this hash", which no
-//!   change can make untrue (module `memo`).
+//!   change can make untrue, and the like of a key and a token (module `memo`).
 //! - Nothing here needs the cloud. Nothing here is called from a shard: calls block on the disk or on bcrypt, and the
 //!   threads of [`Verifier`] are there to make them.
 //!
-//! Deliberately not here: client certificates, pre-shared keys and JWT; writing to the registry (the cloud owns it);
-//! tenants' limits on connections and volume (the shards count those).
+//! Deliberately not here: pre-shared keys; provisioning of devices that are not known; writing to the registry (the cloud
+//! owns it); counting against tenants' limits on connections and volume (the shards do).
 
 mod authentication;
 mod authorisation;
+mod chain;
 mod commands;
 mod error;
 mod feed;
@@ -32,13 +33,14 @@ mod replica;
 mod rights;
 mod secrets;
 mod tables;
+mod token;
 pub mod verifier;
 
 pub use authorisation::DeviceState;
 pub use error::IdentityError;
 pub use feed::{Applied, FeedPosition};
-pub use login::{Adapter, Login, Password, Peer, Principal};
+pub use login::{Adapter, Login, Password, Peer, Principal, Proof};
 pub use refusal::Refusal;
 pub use replica::{Counts, Identity};
 pub use rights::MessagingRights;
-pub use verifier::{AuthJob, Busy, Verifier};
+pub use verifier::{Busy, Verifier};

@@ -20,8 +20,11 @@ pub const BCRYPT_COST_MAX: u32 = 14;
 /// bcrypt cost of a refused login that had nothing better to compute: the registry's own.
 pub const BCRYPT_COST_OF_REFUSAL: u32 = 10;
 
-/// Slow hashes computed for one login. A credential has one secret, or two while it is being rotated.
-pub const SLOW_HASHES_MAX: usize = 8;
+/// Slow hashes or signatures computed for one login. A credential has one secret, or two while it is being rotated.
+pub const SLOW_SECRETS_MAX: usize = 8;
+
+/// Certificates of one chain: the client's own, and authorities between it and the tenant's anchor.
+pub const CHAIN_CERTIFICATES_MAX: usize = 8;
 
 /// Verify threads if nothing else is configured.
 pub const VERIFY_THREADS_DEFAULT: usize = 1;

@@ -26,24 +26,61 @@ impl Adapter {
 }
 
 /// One attempt to authenticate.
-#[derive(Clone, Copy)]
-pub struct Login<'a> {
-    /// `{auth-id}@{tenant}` or `{application}@{tenant}`, split at the first `@`.
-    pub username: &'a str,
-    /// As received; UTF-8 by convention, any bytes in fact.
-    pub password: &'a [u8],
+#[derive(Debug)]
+pub struct Login {
+    /// What the client shows.
+    pub proof: Proof,
     /// How the client came.
     pub adapter: Adapter,
-    /// Milliseconds since the Unix epoch; decides which secrets are within their validity.
+    /// Milliseconds since the Unix epoch; decides which secrets, certificates and tokens are within their validity.
     pub now_ms: u64,
 }
 
-impl fmt::Debug for Login<'_> {
+/// What a client shows to prove who it is.
+pub enum Proof {
+    /// A user name and a password.
+    Password {
+        /// `{auth-id}@{tenant}` or `{application}@{tenant}`, split at the first `@`; may be empty where a token says it.
+        username: String,
+        /// As received; UTF-8 by convention, any bytes in fact. May be a JSON Web Token.
+        password: Password,
+        /// MQTT client id, which may name tenant and auth-id for a token.
+        client_id: String,
+    },
+    /// A certificate whose private key the client has proved to hold.
+    Certificate {
+        /// DER, the client's own certificate first.
+        chain: Vec<Vec<u8>>,
+        /// Host name the client asked for (TLS SNI).
+        server_name: Option<String>,
+    },
+}
+
+impl Proof {
+    /// A user name and a password from a protocol that has no client id.
+    pub fn password(username: &str, password: &[u8]) -> Proof {
+        Proof::Password {
+            username: username.to_owned(),
+            password: Password::new(password),
+            client_id: String::new(),
+        }
+    }
+}
+
+impl fmt::Debug for Proof {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Login")
-            .field("username", &self.username)
-            .field("adapter", &self.adapter)
-            .finish_non_exhaustive()
+        match self {
+            Proof::Password { username, client_id, .. } => f
+                .debug_struct("Password")
+                .field("username", username)
+                .field("client_id", client_id)
+                .finish_non_exhaustive(),
+            Proof::Certificate { chain, server_name } => f
+                .debug_struct("Certificate")
+                .field("certificates", &chain.len())
+                .field("server_name", server_name)
+                .finish(),
+        }
     }
 }
 
@@ -115,8 +152,8 @@ mod tests {
 
     #[test]
     fn secrets_do_not_show_in_debug_output() {
-        let login =
-            Login { username: "a@t", password: b"hunter2", adapter: Adapter::Mqtt, now_ms: 0 };
+        let proof = Proof::password("a@t", b"hunter2");
+        let login = Login { proof, adapter: Adapter::Mqtt, now_ms: 0 };
         let shown = format!("{login:?} {:?}", Password::new(b"hunter2"));
         assert!(shown.contains("a@t") && !shown.contains("hunter2"), "{shown}");
         assert!(!shown.contains("104"), "no byte list either: {shown}");

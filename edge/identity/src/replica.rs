@@ -1,18 +1,20 @@
 //! The store itself: opening the file, and reading single entities from it.
 
 use crate::error::IdentityError;
+use crate::feed::Rows;
 use crate::limits::STORE_CACHE_BYTES;
 use crate::memo::Memo;
 use crate::tables::{
-    self, APPLICATIONS, AUTH_IDS, COMMANDS, CREDENTIALS, DEVICES, FORMAT, FORMAT_KEY, GATEWAYS,
-    NUMBERS, TENANTS,
+    self, ALIASES, ANCHORS, APPLICATIONS, AUTH_IDS, COMMANDS, CREDENTIALS, DEVICES, EntityRow,
+    FORMAT, FORMAT_KEY, FORMAT_WITHOUT_CERTIFICATES, GATEWAYS, KEY_NAMES, NUMBERS, NamedRow,
+    SUBJECTS, TENANTS,
 };
 use fulcrum_contract::registry::{Application, Credential, Device, Tenant};
 use fulcrum_contract::{ApplicationId, CommandId, DeviceId, TenantId};
 use redb::backends::FileBackend;
 use redb::{
     Database, DatabaseError, ReadTransaction, ReadableDatabase as _, ReadableTable as _,
-    ReadableTableMetadata as _, StorageError, WriteTransaction,
+    ReadableTableMetadata as _, StorageError, TableDefinition, WriteTransaction,
 };
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
@@ -44,7 +46,7 @@ pub struct Counts {
     pub tenants: u64,
     /// Devices.
     pub devices: u64,
-    /// User names devices can log in with.
+    /// Names devices can log in with: user names, names of keys, subjects of certificates.
     pub credentials: u64,
     /// Applications.
     pub applications: u64,
@@ -103,7 +105,9 @@ impl Identity {
             Ok(Counts {
                 tenants: view.0.open_table(TENANTS)?.len()?,
                 devices: view.0.open_table(DEVICES)?.len()?,
-                credentials: view.0.open_table(AUTH_IDS)?.len()?,
+                credentials: view.0.open_table(AUTH_IDS)?.len()?
+                    + view.0.open_table(KEY_NAMES)?.len()?
+                    + view.0.open_table(SUBJECTS)?.len()?,
                 applications: view.0.open_table(APPLICATIONS)?.len()?,
                 commands: view.0.open_table(COMMANDS)?.len()?,
             })
@@ -149,11 +153,19 @@ impl Inner {
             }
             Ok(found.unwrap_or(FORMAT))
         })?;
-        if found != FORMAT {
-            let path = self.path.clone();
-            return Err(IdentityError::Format { path, found, expected: FORMAT });
+        match found {
+            FORMAT => self.write(tables::create_all),
+            FORMAT_WITHOUT_CERTIFICATES => self.write(|transaction| {
+                tables::create_all(transaction)?;
+                Rows::index_anew(transaction)?;
+                transaction.open_table(NUMBERS)?.insert(FORMAT_KEY, FORMAT)?;
+                Ok(())
+            }),
+            found => {
+                let path = self.path.clone();
+                Err(IdentityError::Format { path, found, expected: FORMAT })
+            }
         }
-        self.write(tables::create_all)
     }
 
     fn store_error(&self, source: redb::Error) -> IdentityError {
@@ -188,14 +200,42 @@ impl View {
         row.map(|row| tables::decode("application", row.value().2)).transpose()
     }
 
-    /// The device that has `auth_id` for a hashed password, and its credentials. Should two have it, because the feed is
-    /// between taking the name from one and giving it to the other, the one that changed last.
-    pub(crate) fn credentials(
+    /// The device that has `auth_id` for a hashed password, and its credentials.
+    pub(crate) fn password_credentials(
         &self,
         tenant: &str,
         auth_id: &str,
     ) -> Result<Option<(String, Vec<Credential>)>, redb::Error> {
-        let names = self.0.open_table(AUTH_IDS)?;
+        self.credentials(AUTH_IDS, tenant, auth_id)
+    }
+
+    /// The device that has `auth_id` for a public key, and its credentials.
+    pub(crate) fn key_credentials(
+        &self,
+        tenant: &str,
+        auth_id: &str,
+    ) -> Result<Option<(String, Vec<Credential>)>, redb::Error> {
+        self.credentials(KEY_NAMES, tenant, auth_id)
+    }
+
+    /// The device that has `auth_id`, in its one spelling, for a certificate, and its credentials.
+    pub(crate) fn certificate_credentials(
+        &self,
+        tenant: &str,
+        auth_id: &str,
+    ) -> Result<Option<(String, Vec<Credential>)>, redb::Error> {
+        self.credentials(SUBJECTS, tenant, auth_id)
+    }
+
+    /// Should two devices have the name, because the feed is between taking it from one and giving it to the other, the one
+    /// that changed last.
+    fn credentials(
+        &self,
+        names: TableDefinition<'static, NamedRow, ()>,
+        tenant: &str,
+        auth_id: &str,
+    ) -> Result<Option<(String, Vec<Credential>)>, redb::Error> {
+        let names = self.0.open_table(names)?;
         let credentials = self.0.open_table(CREDENTIALS)?;
         let mut newest: Option<((u64, u64), String, Vec<u8>)> = None;
         for entry in names.range((tenant, auth_id, "")..)? {
@@ -215,6 +255,38 @@ impl View {
         newest
             .map(|(_, device, json)| Ok((device, tables::decode("credential set", &json)?)))
             .transpose()
+    }
+
+    /// Tenants that have a trust anchor of this subject.
+    pub(crate) fn tenants_of_anchor(&self, subject: &str) -> Result<Vec<String>, redb::Error> {
+        self.tenants_in(ANCHORS, subject)
+    }
+
+    /// The tenant whose id or else whose alias `name` is.
+    pub(crate) fn tenant_named(&self, name: &str) -> Result<Option<String>, redb::Error> {
+        if self.0.open_table(TENANTS)?.get(name)?.is_some() {
+            return Ok(Some(name.to_owned()));
+        }
+        // Two have it only while it moves from one to the other: nobody's until then.
+        let tenants = self.tenants_in(ALIASES, name)?;
+        Ok(if tenants.len() == 1 { tenants.into_iter().next() } else { None })
+    }
+
+    fn tenants_in(
+        &self,
+        index: TableDefinition<'static, EntityRow, ()>,
+        name: &str,
+    ) -> Result<Vec<String>, redb::Error> {
+        let mut tenants = Vec::new();
+        for entry in self.0.open_table(index)?.range((name, "")..)? {
+            let (key, _) = entry?;
+            let (row_name, tenant) = key.value();
+            if row_name != name {
+                break;
+            }
+            tenants.push(tenant.to_owned());
+        }
+        Ok(tenants)
     }
 
     /// Whether `device` can be a gateway for any other.
@@ -269,5 +341,68 @@ fn database_error(path: &Path, error: DatabaseError) -> IdentityError {
             IdentityError::Corrupt { path, detail: format!("redb file format {version}") }
         }
         error => IdentityError::Store { path, source: error.into() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fulcrum_contract::feed::{Change, ChangePage, Entity};
+    use fulcrum_contract::registry::CredentialType;
+
+    #[test]
+    fn a_store_of_the_older_layout_is_indexed_when_it_is_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("identity.redb");
+        let identity = Identity::open(&path).unwrap();
+        let document =
+            r#"{"alias": "a", "trusted-ca": [{"subject-dn": "cn=ca", "public-key": ""}]}"#;
+        let set = r#"[{"type": "rpk", "auth-id": "k"}, {"type": "x509-cert", "auth-id": "cn=d, o=x"},
+            {"type": "hashed-password", "auth-id": "p"}]"#;
+        let (tenant, device) = (TenantId::parse("t").unwrap(), DeviceId::parse("d").unwrap());
+        let changes = vec![
+            Change {
+                version: 1,
+                entity: Entity::Tenant {
+                    tenant: tenant.clone(),
+                    document: Some(serde_json::from_str(document).unwrap()),
+                },
+            },
+            Change {
+                version: 2,
+                entity: Entity::Credentials {
+                    tenant,
+                    device,
+                    document: Some(serde_json::from_str(set).unwrap()),
+                },
+            },
+        ];
+        let page = ChangePage { feed: "f".into(), changes, cursor: 2, more: false };
+        identity.apply(&page).unwrap();
+        let make_old = |transaction: &WriteTransaction| {
+            transaction.delete_table(KEY_NAMES)?;
+            transaction.delete_table(SUBJECTS)?;
+            transaction.delete_table(ANCHORS)?;
+            transaction.delete_table(ALIASES)?;
+            let mut numbers = transaction.open_table(NUMBERS)?;
+            numbers.insert(FORMAT_KEY, FORMAT_WITHOUT_CERTIFICATES)?;
+            Ok(())
+        };
+        identity.inner.write(make_old).unwrap();
+        drop(identity);
+
+        for _ in 0..2 {
+            let identity = Identity::open(&path).unwrap();
+            let look = |view: &View| {
+                assert_eq!(view.tenants_of_anchor("CN=ca")?, ["t"]);
+                assert_eq!(view.tenant_named("a")?.as_deref(), Some("t"));
+                let (device, set) = view.key_credentials("t", "k")?.unwrap();
+                assert_eq!((device.as_str(), set[0].credential_type), ("d", CredentialType::Rpk));
+                assert!(view.certificate_credentials("t", "CN=d,O=x")?.is_some());
+                assert!(view.password_credentials("t", "p")?.is_some());
+                Ok(())
+            };
+            identity.inner.read(look).unwrap();
+        }
     }
 }

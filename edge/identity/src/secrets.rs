@@ -7,6 +7,7 @@
 use crate::limits::{BCRYPT_COST_MAX, BCRYPT_COST_OF_REFUSAL};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use fulcrum_contract::certificates::{CertificateFacts, der_of};
 use fulcrum_contract::registry::Secret;
 use sha2::{Digest as _, Sha256, Sha512};
 use subtle::ConstantTimeEq as _;
@@ -70,16 +71,29 @@ pub(crate) fn spend_the_cost_of_a_refusal(spent: u64, password: &[u8]) {
 /// Whether the secret is enabled and `now_ms` (since the Unix epoch) within its validity, both ends included. A date
 /// that does not parse closes the window.
 pub(crate) fn is_valid_at(secret: &Secret, now_ms: u64) -> bool {
+    let (from, until) = (secret.not_before.as_deref(), secret.not_after.as_deref());
+    secret.enabled.unwrap_or(true) && is_within(from, until, now_ms)
+}
+
+/// Whether `now_ms` lies within two dates, either of which may be missing.
+pub(crate) fn is_within(from: Option<&str>, until: Option<&str>, now_ms: u64) -> bool {
     let now = i128::from(now_ms) * 1_000_000;
-    let begun = match &secret.not_before {
-        None => true,
-        Some(text) => instant(text).is_some_and(|not_before| now >= not_before),
-    };
-    let not_over = match &secret.not_after {
-        None => true,
-        Some(text) => instant(text).is_some_and(|not_after| now <= not_after),
-    };
-    secret.enabled.unwrap_or(true) && begun && not_over
+    let begun = from.is_none_or(|text| instant(text).is_some_and(|from| now >= from));
+    let not_over = until.is_none_or(|text| instant(text).is_some_and(|until| now <= until));
+    begun && not_over
+}
+
+/// The key of an `rpk` secret, Base64 DER SubjectPublicKeyInfo. A secret with a certificate instead did not come through
+/// the registry.
+pub(crate) fn public_key(secret: &Secret) -> Option<String> {
+    match (&secret.key, &secret.cert) {
+        (Some(key), _) => Some(key.clone()),
+        (None, Some(cert)) => {
+            let facts = CertificateFacts::from_der(&der_of(cert).ok()?).ok()?;
+            Some(STANDARD.encode(facts.public_key))
+        }
+        (None, None) => None,
+    }
 }
 
 /// Nanoseconds since the Unix epoch of an ISO 8601 date and time with an offset.

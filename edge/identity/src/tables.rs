@@ -1,15 +1,17 @@
 //! The tables of the identity store.
 //!
 //! Keys are identifiers as redb orders tuples: element by element, so all rows of a tenant (or of a tenant's device)
-//! are one range. Indexes ([`AUTH_IDS`], [`GATEWAYS`], [`COMMAND_IDS`], [`DEADLINES`]) are pure functions of the rows they
-//! index and change in the same transaction.
+//! are one range. Indexes ([`AUTH_IDS`], [`KEY_NAMES`], [`SUBJECTS`], [`ANCHORS`], [`ALIASES`], [`GATEWAYS`],
+//! [`COMMAND_IDS`], [`DEADLINES`]) are pure functions of the rows they index and change in the same transaction.
 
 use redb::{TableDefinition, WriteTransaction};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// Version of this layout.
-pub(crate) const FORMAT: u64 = 1;
+pub(crate) const FORMAT: u64 = 2;
+/// The layout before: the same without [`KEY_NAMES`], [`SUBJECTS`], [`ANCHORS`] and [`ALIASES`].
+pub(crate) const FORMAT_WITHOUT_CERTIFICATES: u64 = 1;
 
 /// Generation, version in the feed, and the document as JSON. The generation counts snapshots: rows that a complete
 /// snapshot has not renewed are of an older generation, and are swept.
@@ -34,6 +36,14 @@ pub(crate) const CREDENTIALS: TableDefinition<EntityRow, Stamped> =
     TableDefinition::new("credentials");
 /// Tenant, auth-id of a hashed password, device. While a name moves between devices it may briefly have two.
 pub(crate) const AUTH_IDS: TableDefinition<NamedRow, ()> = TableDefinition::new("auth-ids");
+/// Tenant, auth-id of a public key, device.
+pub(crate) const KEY_NAMES: TableDefinition<NamedRow, ()> = TableDefinition::new("key-names");
+/// Tenant, auth-id of a certificate in its one spelling, device.
+pub(crate) const SUBJECTS: TableDefinition<NamedRow, ()> = TableDefinition::new("subjects");
+/// Subject of a trust anchor in its one spelling, tenant.
+pub(crate) const ANCHORS: TableDefinition<EntityRow, ()> = TableDefinition::new("trust-anchors");
+/// Alias, tenant. While an alias moves between tenants it may briefly have two.
+pub(crate) const ALIASES: TableDefinition<EntityRow, ()> = TableDefinition::new("aliases");
 /// Tenant, gateway, device that names the gateway in `via`.
 pub(crate) const GATEWAYS: TableDefinition<NamedRow, ()> = TableDefinition::new("gateways");
 /// Tenant, application → document.
@@ -70,6 +80,10 @@ pub(crate) fn create_all(transaction: &WriteTransaction) -> Result<(), redb::Err
     transaction.open_table(DEVICES)?;
     transaction.open_table(CREDENTIALS)?;
     transaction.open_table(AUTH_IDS)?;
+    transaction.open_table(KEY_NAMES)?;
+    transaction.open_table(SUBJECTS)?;
+    transaction.open_table(ANCHORS)?;
+    transaction.open_table(ALIASES)?;
     transaction.open_table(GATEWAYS)?;
     transaction.open_table(APPLICATIONS)?;
     transaction.open_table(COMMANDS)?;

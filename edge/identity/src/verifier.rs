@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   submit ─▶ quick queue ─▶ "verify-quick" ── decided ──▶ answer
-//!                                  └─ bcrypt ─▶ slow queue ─▶ "verify-0", … ─▶ answer
+//!                                  └─ slow ──▶ slow queue ─▶ "verify-0", … ─▶ answer
 //!   submit_store ─▶ store queue ─▶ "store" ─▶ work(&identity)
 //! ```
 //!
@@ -18,7 +18,7 @@ use crate::limits::{
     LOGIN_WAIT_MAX_MS, QUICK_QUEUE_DEFAULT, SLOW_QUEUE_DEFAULT, STORE_QUEUE_DEFAULT,
     VERIFY_THREADS_DEFAULT,
 };
-use crate::login::{Adapter, Login, Password, Principal};
+use crate::login::{Login, Principal};
 use crate::refusal::Refusal;
 use crate::replica::Identity;
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
@@ -26,19 +26,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-
-/// A login, owned.
-#[derive(Debug)]
-pub struct AuthJob {
-    /// `{auth-id}@{tenant}`.
-    pub username: String,
-    /// The password.
-    pub password: Password,
-    /// How the client came.
-    pub adapter: Adapter,
-    /// Milliseconds since the Unix epoch.
-    pub now_ms: u64,
-}
 
 /// Takes the decision on a login.
 pub type Answer = Box<dyn FnOnce(Result<Principal, Refusal>) + Send>;
@@ -56,11 +43,11 @@ pub struct Busy;
 /// Sizes of the pool.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct VerifierConfig {
-    /// Threads that compute bcrypt, at least 1.
+    /// Threads that compute bcrypt and verify signatures, at least 1.
     pub verify_threads: usize,
     /// Logins that may wait to be looked at.
     pub quick_queue: usize,
-    /// Logins that may wait for bcrypt.
+    /// Logins that may wait for that.
     pub slow_queue: usize,
     /// Work that may wait for the store thread.
     pub store_queue: usize,
@@ -82,13 +69,13 @@ impl Default for VerifierConfig {
 pub struct VerifierStats {
     /// Logins waiting in the quick lane.
     pub quick_waiting: usize,
-    /// Logins waiting for bcrypt.
+    /// Logins waiting for a verify thread.
     pub slow_waiting: usize,
     /// Work waiting for the store thread.
     pub store_waiting: usize,
-    /// Logins decided without bcrypt.
+    /// Logins decided in the quick lane.
     pub decided_quickly: u64,
-    /// Logins for which bcrypt was computed.
+    /// Logins decided on a verify thread.
     pub decided_slowly: u64,
     /// Logins and work not taken because a queue was full.
     pub busy: u64,
@@ -114,7 +101,7 @@ struct Counters {
 }
 
 struct Waiting {
-    job: AuthJob,
+    job: Login,
     answer: Answer,
     since: Instant,
 }
@@ -152,7 +139,7 @@ impl Verifier {
     }
 
     /// Hands over a login without waiting; `answer` is called later, on another thread.
-    pub fn submit(&self, job: AuthJob, answer: Answer) -> Result<(), Busy> {
+    pub fn submit(&self, job: Login, answer: Answer) -> Result<(), Busy> {
         let waiting = Waiting { job, answer, since: Instant::now() };
         self.offer(self.quick.as_ref(), waiting)
     }
@@ -220,7 +207,7 @@ fn run_quick_lane(
 ) {
     for waiting in jobs {
         let Some(waiting) = waiting.unless_too_late(counters) else { continue };
-        if let Some(decision) = identity.authenticate_quickly(&waiting.job.login()) {
+        if let Some(decision) = identity.authenticate_quickly(&waiting.job) {
             counters.decided_quickly.fetch_add(1, Ordering::Relaxed);
             (waiting.answer)(decision);
             continue;
@@ -237,7 +224,7 @@ fn run_quick_lane(
 fn run_slow_lane(identity: &Identity, jobs: &Receiver<Waiting>, counters: &Counters) {
     for waiting in jobs {
         let Some(waiting) = waiting.unless_too_late(counters) else { continue };
-        let decision = identity.authenticate(&waiting.job.login());
+        let decision = identity.authenticate(&waiting.job);
         counters.decided_slowly.fetch_add(1, Ordering::Relaxed);
         (waiting.answer)(decision);
     }
@@ -252,17 +239,5 @@ impl Waiting {
         counters.waited_too_long.fetch_add(1, Ordering::Relaxed);
         (self.answer)(Err(Refusal::Unavailable));
         None
-    }
-}
-
-impl AuthJob {
-    /// The login, borrowed.
-    pub fn login(&self) -> Login<'_> {
-        Login {
-            username: &self.username,
-            password: self.password.as_bytes(),
-            adapter: self.adapter,
-            now_ms: self.now_ms,
-        }
     }
 }

@@ -8,7 +8,7 @@ use fulcrum_contract::registry::{
     Adapter as AdapterSetting, Application, Device, Permission, Tenant,
 };
 use fulcrum_contract::registry::{Credential, CredentialType, Secret};
-use fulcrum_identity::{Adapter, Login, Peer, Principal, Refusal};
+use fulcrum_identity::{Adapter, Login, Peer, Principal, Proof, Refusal};
 use world::*;
 
 fn without_adapter(adapter: Adapter) -> Tenant {
@@ -271,8 +271,8 @@ fn a_login_over_mqtt_comes_with_the_rights_at_messaging_addresses() {
     let application = world.login("app@t", "application-secret").unwrap().messaging;
     assert_eq!(application.publish, ["site/#", "own/+"]);
     assert_eq!(application.subscribe, application.publish);
-    let (username, password) = ("sensor@t", &b"Fulcrum-1"[..]);
-    let login = Login { username, password, adapter: Adapter::Http, now_ms: NOW_MS };
+    let proof = Proof::password("sensor@t", b"Fulcrum-1");
+    let login = Login { proof, adapter: Adapter::Http, now_ms: NOW_MS };
     assert_eq!(world.identity.authenticate(&login).unwrap().messaging, Default::default());
 }
 

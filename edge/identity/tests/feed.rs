@@ -6,7 +6,7 @@ mod world;
 use fulcrum_contract::feed::{ChangePage, Entity};
 use fulcrum_contract::registry::{Device, Tenant};
 use fulcrum_identity::{
-    Adapter, Applied, Counts, Identity, IdentityError, Login, Principal, Refusal,
+    Adapter, Applied, Counts, Identity, IdentityError, Login, Principal, Proof, Refusal,
 };
 use proptest::prelude::*;
 use std::os::unix::fs::PermissionsExt as _;
@@ -167,8 +167,7 @@ fn a_killed_process_has_lost_nothing_it_was_told_is_applied() {
     assert_eq!(identity.feed_position().unwrap(), world.identity.feed_position().unwrap());
     assert_eq!(identity.counts().unwrap(), world.identity.counts().unwrap());
     let login = Login {
-        username: "sensor@t",
-        password: b"Fulcrum-1",
+        proof: Proof::password("sensor@t", b"Fulcrum-1"),
         adapter: Adapter::Mqtt,
         now_ms: NOW_MS,
     };
@@ -277,8 +276,7 @@ fn answers(world: &World) -> Answers {
         for d in ["a", "b"] {
             let username = format!("{d}@{t}");
             let login = Login {
-                username: &username,
-                password: b"hono-secret",
+                proof: Proof::password(&username, b"hono-secret"),
                 adapter: Adapter::Mqtt,
                 now_ms: NOW_MS,
             };

@@ -4,7 +4,7 @@
 mod world;
 
 use fulcrum_identity::verifier::{Answer, VerifierConfig};
-use fulcrum_identity::{Adapter, AuthJob, Busy, Password, Principal, Refusal, Verifier};
+use fulcrum_identity::{Adapter, Busy, Login, Principal, Proof, Refusal, Verifier};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 use world::*;
@@ -13,10 +13,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 type Decision = (Result<Principal, Refusal>, Option<String>);
 
-fn job(username: &str, password: &str) -> AuthJob {
-    AuthJob {
-        username: username.into(),
-        password: Password::new(password.as_bytes()),
+fn job(username: &str, password: &str) -> Login {
+    Login {
+        proof: Proof::password(username, password.as_bytes()),
         adapter: Adapter::Http,
         now_ms: NOW_MS,
     }

@@ -2,7 +2,7 @@
 
 use fulcrum_contract::registry::Permission;
 use fulcrum_contract::{ApplicationId, CommandId, DeviceId, TenantId};
-use fulcrum_identity::{AuthJob, Identity, Verifier};
+use fulcrum_identity::{Identity, Proof, Verifier};
 use fulcrum_shard::{
     Adapter, Busy, Command, Login, Message, PENDING_COMMANDS_MAX, Principal, Refusal, Registry,
     Role, ShardHandle, Ticket,
@@ -29,10 +29,8 @@ pub struct ShardRegistry {
 
 impl Registry for ShardRegistry {
     fn authenticate(&mut self, ticket: Ticket, adapter: Adapter, login: Login) -> Result<(), Busy> {
-        let Login::Password { username, password, .. } = login else { return Err(Busy) };
-        let job = AuthJob {
-            username,
-            password: fulcrum_identity::Password::new(password.expose()),
+        let login = fulcrum_identity::Login {
+            proof: identity_proof(login),
             adapter: identity_adapter(adapter),
             now_ms: unix_ms(),
         };
@@ -44,7 +42,7 @@ impl Registry for ShardRegistry {
             };
             offer(&shard, Message::Authenticated { ticket, result });
         });
-        self.verifier.submit(job, answer).map_err(|_| Busy)
+        self.verifier.submit(login, answer).map_err(|_| Busy)
     }
 
     fn authorise(
@@ -236,6 +234,16 @@ fn shard_refusal(refusal: fulcrum_identity::Refusal) -> Refusal {
         }
         Cause::TenantUnknown | Cause::DeviceUnknown | Cause::DeviceDisabled => Refusal::NotFound,
         Cause::Unavailable => Refusal::Unavailable,
+    }
+}
+
+fn identity_proof(login: Login) -> Proof {
+    match login {
+        Login::Password { username, password, client_id } => {
+            let password = fulcrum_identity::Password::new(password.expose());
+            Proof::Password { username, password, client_id }
+        }
+        Login::Certificate { chain, server_name } => Proof::Certificate { chain, server_name },
     }
 }
 

@@ -1,6 +1,7 @@
 //! The form of credentials, case by case.
 
 use super::*;
+use rcgen::PublicKeyData as _;
 use serde_json::{Value, json};
 
 const BCRYPT: &str = "$2b$04$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW";
@@ -12,6 +13,38 @@ fn try_set(credential: Value) -> Result<Vec<Credential>, Error> {
 
 fn secret_of(kind: &str, secret: Value) -> Result<Vec<Credential>, Error> {
     try_set(json!({ "type": kind, "auth-id": "sensor", "secrets": [secret] }))
+}
+
+fn ec_key() -> String {
+    STANDARD.encode(rcgen::KeyPair::generate().unwrap().subject_public_key_info())
+}
+
+fn certificate() -> String {
+    let made = rcgen::generate_simple_self_signed(["device".to_owned()]).unwrap();
+    STANDARD.encode(made.cert.der())
+}
+
+#[test]
+fn a_key_is_taken_out_of_its_certificate() {
+    let secret = &secret_of("rpk", json!({ "cert": certificate() })).unwrap()[0].secrets[0];
+    assert_eq!((secret.algorithm.as_deref(), &secret.cert), (Some("EC"), &None));
+    let key = secret.key.as_deref().unwrap();
+    assert!(secret_of("rpk", json!({ "key": key, "algorithm": "EC" })).is_ok());
+}
+
+#[test]
+fn a_subject_has_one_spelling_and_other_names_stay_as_they_are() {
+    let auth_id = |text: &str| {
+        let set = try_set(json!({ "type": "x509-cert", "auth-id": text, "secrets": [{}] }));
+        set.unwrap()[0].auth_id.clone()
+    };
+    assert_eq!(auth_id("cn=device-1, O=ACME"), "CN=device-1,O=ACME");
+    assert_eq!(auth_id("device-1"), "device-1");
+    let twice = json!([
+        { "type": "x509-cert", "auth-id": "CN=a, O=b", "secrets": [{}] },
+        { "type": "x509-cert", "auth-id": "cn=a,o=b", "secrets": [{}] },
+    ]);
+    assert!(merge(&[], serde_json::from_value(twice).unwrap(), 4).is_err());
 }
 
 #[test]
@@ -26,8 +59,8 @@ fn every_kind_of_valid_secret_is_taken() {
         ("hashed-password", json!({ "hash-function": "bcrypt", "pwd-hash": BCRYPT })),
         ("psk", json!({ "key": "AAAA" })),
         ("x509-cert", json!({ "not-before": "2026-01-01T00:00:00+01:00" })),
-        ("rpk", json!({ "key": "AAAA", "algorithm": "EC" })),
-        ("rpk", json!({ "cert": "AAAA" })),
+        ("rpk", json!({ "key": ec_key(), "algorithm": "EC" })),
+        ("rpk", json!({ "cert": certificate() })),
     ] {
         let set =
             secret_of(kind, secret.clone()).unwrap_or_else(|error| panic!("{secret}: {error}"));
@@ -51,7 +84,10 @@ fn what_is_malformed_is_refused() {
         ("psk", json!({ "key": "?" })),
         ("psk", json!({ "pwd-plain": "secret" })),
         ("rpk", json!({ "key": "AAAA" })),
-        ("rpk", json!({ "key": "AAAA", "algorithm": "DSA" })),
+        ("rpk", json!({ "key": ec_key(), "algorithm": "DSA" })),
+        ("rpk", json!({ "key": ec_key(), "algorithm": "RSA" })),
+        ("rpk", json!({ "key": "AAAA", "algorithm": "EC" })),
+        ("rpk", json!({ "cert": ec_key() })),
         ("x509-cert", json!({ "key": "AAAA" })),
         ("psk", json!({ "key": "AAAA", "not-before": "yesterday" })),
         ("psk", json!({ "key": "AAAA", "unknown": 1 })),

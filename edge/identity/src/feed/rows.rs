@@ -1,9 +1,12 @@
 //! Writing rows and the indexes that follow them.
 
+use crate::chain::subject_of;
 use crate::tables::{
-    self, APPLICATIONS, AUTH_IDS, COMMAND_IDS, COMMANDS, CREDENTIALS, CommandRow, DEADLINES,
-    DEVICES, DONE, DeadlineRow, EntityRow, GATEWAYS, NamedRow, Stamped, TENANTS, TenantRow,
+    self, ALIASES, ANCHORS, APPLICATIONS, AUTH_IDS, COMMAND_IDS, COMMANDS, CREDENTIALS, CommandRow,
+    DEADLINES, DEVICES, DONE, DeadlineRow, EntityRow, GATEWAYS, KEY_NAMES, NamedRow, SUBJECTS,
+    Stamped, TENANTS, TenantRow,
 };
+use fulcrum_contract::certificates::normal_auth_id;
 use fulcrum_contract::commands::Command;
 use fulcrum_contract::registry::{Application, Credential, CredentialType, Device, Tenant};
 use redb::{ReadableTable as _, Table, WriteTransaction};
@@ -16,6 +19,10 @@ pub(crate) struct Rows<'t> {
     devices: Table<'t, EntityRow, Stamped>,
     credentials: Table<'t, EntityRow, Stamped>,
     auth_ids: Table<'t, NamedRow, ()>,
+    key_names: Table<'t, NamedRow, ()>,
+    subjects: Table<'t, NamedRow, ()>,
+    anchors: Table<'t, EntityRow, ()>,
+    aliases: Table<'t, EntityRow, ()>,
     gateways: Table<'t, NamedRow, ()>,
     applications: Table<'t, EntityRow, Stamped>,
     commands: Table<'t, CommandRow, Stamped>,
@@ -36,6 +43,10 @@ impl<'t> Rows<'t> {
             devices: transaction.open_table(DEVICES)?,
             credentials: transaction.open_table(CREDENTIALS)?,
             auth_ids: transaction.open_table(AUTH_IDS)?,
+            key_names: transaction.open_table(KEY_NAMES)?,
+            subjects: transaction.open_table(SUBJECTS)?,
+            anchors: transaction.open_table(ANCHORS)?,
+            aliases: transaction.open_table(ALIASES)?,
             gateways: transaction.open_table(GATEWAYS)?,
             applications: transaction.open_table(APPLICATIONS)?,
             commands: transaction.open_table(COMMANDS)?,
@@ -51,14 +62,40 @@ impl<'t> Rows<'t> {
         version: u64,
         document: &Tenant,
     ) -> Result<(), redb::Error> {
+        self.remove_tenant_row(tenant)?;
         let json = tables::encode(document);
         self.tenants.insert(tenant, (self.generation, version, json.as_slice()))?;
+        self.index_tenant(tenant, document)
+    }
+
+    fn index_tenant(&mut self, tenant: &str, document: &Tenant) -> Result<(), redb::Error> {
+        for subject in anchor_subjects(document) {
+            self.anchors.insert((subject.as_str(), tenant), ())?;
+        }
+        if let Some(alias) = &document.alias {
+            self.aliases.insert((alias.as_str(), tenant), ())?;
+        }
+        Ok(())
+    }
+
+    /// Removes a tenant's document and what is indexed by it, and nothing else of the tenant.
+    fn remove_tenant_row(&mut self, tenant: &str) -> Result<(), redb::Error> {
+        let document: Tenant = match self.tenants.remove(tenant)? {
+            Some(row) => tables::decode("tenant", row.value().2)?,
+            None => return Ok(()),
+        };
+        for subject in anchor_subjects(&document) {
+            self.anchors.remove((subject.as_str(), tenant))?;
+        }
+        if let Some(alias) = &document.alias {
+            self.aliases.remove((alias.as_str(), tenant))?;
+        }
         Ok(())
     }
 
     /// Removes a tenant with all it has.
     pub(crate) fn remove_tenant(&mut self, tenant: &str) -> Result<(), redb::Error> {
-        self.tenants.remove(tenant)?;
+        self.remove_tenant_row(tenant)?;
         for device in second_names(&self.devices, tenant)? {
             self.remove_device(tenant, &device)?;
         }
@@ -143,10 +180,35 @@ impl<'t> Rows<'t> {
         self.remove_credentials(tenant, device)?;
         let json = tables::encode(&document);
         self.credentials.insert((tenant, device), (self.generation, version, json.as_slice()))?;
-        for auth_id in login_names(document) {
-            self.auth_ids.insert((tenant, auth_id, device), ())?;
+        self.index_credentials(tenant, device, document)
+    }
+
+    fn index_credentials(
+        &mut self,
+        tenant: &str,
+        device: &str,
+        document: &[Credential],
+    ) -> Result<(), redb::Error> {
+        for credential in document {
+            if let Some((table, name)) = self.names_of(credential) {
+                table.insert((tenant, name.as_str(), device), ())?;
+            }
         }
         Ok(())
+    }
+
+    /// Where a login finds the credential, and under which name.
+    fn names_of(
+        &mut self,
+        credential: &Credential,
+    ) -> Option<(&mut Table<'t, NamedRow, ()>, String)> {
+        let auth_id = &credential.auth_id;
+        match credential.credential_type {
+            CredentialType::HashedPassword => Some((&mut self.auth_ids, auth_id.clone())),
+            CredentialType::Rpk => Some((&mut self.key_names, auth_id.clone())),
+            CredentialType::X509Cert => Some((&mut self.subjects, normal_auth_id(auth_id))),
+            CredentialType::Psk => None,
+        }
     }
 
     pub(crate) fn remove_credentials(
@@ -158,8 +220,10 @@ impl<'t> Rows<'t> {
             Some(row) => tables::decode("credential set", row.value().2)?,
             None => return Ok(()),
         };
-        for auth_id in login_names(&document) {
-            self.auth_ids.remove((tenant, auth_id, device))?;
+        for credential in &document {
+            if let Some((table, name)) = self.names_of(credential) {
+                table.remove((tenant, name.as_str(), device))?;
+            }
         }
         Ok(())
     }
@@ -240,7 +304,7 @@ impl<'t> Rows<'t> {
         }
         for tenant in &old_tenants {
             swept = true;
-            self.tenants.remove(tenant.as_str())?;
+            self.remove_tenant_row(tenant)?;
         }
         for (tenant, device) in older(&self.devices, self.generation)? {
             swept = true;
@@ -261,6 +325,30 @@ impl<'t> Rows<'t> {
         Ok(swept)
     }
 
+    /// Fills the indexes a store of an older layout lacks.
+    pub(crate) fn index_anew(transaction: &'t WriteTransaction) -> Result<(), redb::Error> {
+        let mut rows = Rows::open(transaction, 0)?;
+        let mut tenants = Vec::new();
+        for entry in rows.tenants.iter()? {
+            let (key, row) = entry?;
+            tenants.push((key.value().to_owned(), tables::decode("tenant", row.value().2)?));
+        }
+        for (tenant, document) in tenants {
+            rows.index_tenant(&tenant, &document)?;
+        }
+        let mut sets: Vec<(String, String, Vec<Credential>)> = Vec::new();
+        for entry in rows.credentials.iter()? {
+            let (key, row) = entry?;
+            let (tenant, device) = key.value();
+            let set = tables::decode("credential set", row.value().2)?;
+            sets.push((tenant.to_owned(), device.to_owned(), set));
+        }
+        for (tenant, device, set) in sets {
+            rows.index_credentials(&tenant, &device, &set)?;
+        }
+        Ok(())
+    }
+
     fn older_commands(&self) -> Result<Vec<(String, String, String)>, redb::Error> {
         let mut names = Vec::new();
         for entry in self.commands.iter()? {
@@ -274,12 +362,9 @@ impl<'t> Rows<'t> {
     }
 }
 
-/// Names under which a device logs in with a password.
-fn login_names(credentials: &[Credential]) -> BTreeSet<&str> {
-    let passwords = credentials
-        .iter()
-        .filter(|credential| credential.credential_type == CredentialType::HashedPassword);
-    passwords.map(|credential| credential.auth_id.as_str()).collect()
+/// Subjects of a tenant's trust anchors, in their one spelling.
+fn anchor_subjects(document: &Tenant) -> BTreeSet<String> {
+    document.trusted_ca.iter().flatten().filter_map(subject_of).collect()
 }
 
 /// The second names of a tenant's rows.

@@ -5,7 +5,7 @@ use fulcrum_contract::commands::Command;
 use fulcrum_contract::feed::{Change, ChangePage, Entity};
 use fulcrum_contract::registry::{Application, Credential, CredentialType, Device, Secret, Tenant};
 use fulcrum_contract::{ApplicationId, CommandId, DeviceId, TenantId};
-use fulcrum_identity::{Adapter, Identity, Login, Peer, Principal, Refusal};
+use fulcrum_identity::{Adapter, Identity, Login, Peer, Principal, Proof, Refusal};
 use tempfile::TempDir;
 
 /// 2026-03-01T08:00:00Z.
@@ -81,14 +81,19 @@ impl World {
         password: &str,
         now_ms: u64,
     ) -> Result<Principal, Refusal> {
-        let password = password.as_bytes();
-        self.identity.authenticate(&Login { username, password, adapter: Adapter::Mqtt, now_ms })
+        let proof = Proof::password(username, password.as_bytes());
+        self.present(proof, now_ms)
+    }
+
+    /// Logs in over MQTT.
+    pub fn present(&self, proof: Proof, now_ms: u64) -> Result<Principal, Refusal> {
+        self.identity.authenticate(&Login { proof, adapter: Adapter::Mqtt, now_ms })
     }
 
     /// Whether the login is decided without computing bcrypt.
     pub fn is_quick(&self, username: &str, password: &str) -> bool {
-        let password = password.as_bytes();
-        let login = Login { username, password, adapter: Adapter::Http, now_ms: NOW_MS };
+        let proof = Proof::password(username, password.as_bytes());
+        let login = Login { proof, adapter: Adapter::Http, now_ms: NOW_MS };
         self.identity.authenticate_quickly(&login).is_some()
     }
 }
