@@ -321,3 +321,11 @@ fn who_pings_and_does_not_read_gets_the_latest_pongs_alone() {
     let last = &socket[socket.len() - 102..];
     assert_eq!(last[..2], 999_u16.to_be_bytes());
 }
+
+#[test]
+fn pongs_never_push_out_the_answer_to_the_request() {
+    let pings = frame(PING, &[7; 125]).repeat(100);
+    let outcome = talk(&websocket_layers(), &[REQUEST.as_bytes(), &pings].concat(), 0);
+    assert!(outcome.answer.starts_with(b"HTTP/1.1 101 "));
+    assert!(outcome.answer.len() <= 200 + PONGS_QUEUED_BYTES_MAX);
+}

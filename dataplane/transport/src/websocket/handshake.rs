@@ -38,16 +38,16 @@ impl RequestReader {
         let before = self.head.len();
         let room = WEBSOCKET_HEAD_BYTES_MAX - before;
         self.head.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        // Whoever speaks another protocol may never send the end of a head.
+        if !self.head.iter().take(8).all(|byte| matches!(byte, b' '..=b'~' | b'\r' | b'\n')) {
+            return Refusal::new(400, "this is no HTTP request").into();
+        }
         // The end may have begun in what was there before.
         let from = before.saturating_sub(HEAD_END.len() - 1);
         let end = self.head[from..].windows(HEAD_END.len()).position(|window| window == HEAD_END);
         let Some(end) = end.map(|end| from + end + HEAD_END.len()) else {
             if self.head.len() == WEBSOCKET_HEAD_BYTES_MAX {
                 return Refusal::new(431, "the head is over the limit").into();
-            }
-            // Whoever speaks another protocol may never send the end of a head.
-            if !self.head.iter().take(8).all(|byte| matches!(byte, b' '..=b'~' | b'\r' | b'\n')) {
-                return Refusal::new(400, "this is no HTTP request").into();
             }
             return Answer::NeedMore;
         };

@@ -24,6 +24,8 @@ pub(crate) struct WebSocketSession {
     phase: Phase,
     /// The HTTP answer, pongs, the close frame.
     outgoing: Vec<u8>,
+    /// How much of `outgoing` is the HTTP answer, which no pong may push out.
+    answer_bytes: usize,
     close_sent: bool,
 }
 
@@ -63,6 +65,7 @@ impl WebSocketSession {
             settings: settings.clone(),
             phase: Phase::Request(RequestReader::default()),
             outgoing: Vec::new(),
+            answer_bytes: 0,
             close_sent: false,
         }
     }
@@ -82,6 +85,7 @@ impl WebSocketSession {
                     return Ok(Progress::Open);
                 }
                 Answer::Accept { response, used } => {
+                    self.answer_bytes = response.len();
                     self.outgoing = response;
                     self.phase = Phase::Frames(Frames::default());
                     read += used;
@@ -170,7 +174,9 @@ impl WebSocketSession {
                     frames.part = Part::default();
                     match opcode {
                         Opcode::Close => return check_close_payload(&payload).map(Some),
-                        Opcode::Ping => queue_pong(&mut self.outgoing, &payload),
+                        Opcode::Ping => {
+                            queue_pong(&mut self.outgoing, self.answer_bytes, &payload);
+                        }
                         // An answer to nothing, or a heartbeat (RFC 6455 section 5.5.3).
                         _ => {}
                     }
@@ -201,7 +207,7 @@ impl WebSocketSession {
     /// Puts what this layer has to send, and a frame's header if there is payload, in front of `output`.
     pub(crate) fn frame(&mut self, output: &mut Vec<u8>) {
         let payload_bytes = output.len();
-        let mut front = std::mem::take(&mut self.outgoing);
+        let mut front = self.take_outgoing();
         if payload_bytes > 0 && self.may_send_data() {
             write_header(&mut front, Opcode::Binary, payload_bytes);
         }
@@ -210,6 +216,7 @@ impl WebSocketSession {
 
     /// What this layer has to send by itself.
     pub(crate) fn take_outgoing(&mut self) -> Vec<u8> {
+        self.answer_bytes = 0;
         std::mem::take(&mut self.outgoing)
     }
 
@@ -272,9 +279,9 @@ impl Frames {
 }
 
 /// Of the pings of a client that does not read its pongs, only later ones are answered (section 5.5.3).
-fn queue_pong(outgoing: &mut Vec<u8>, payload: &[u8]) {
-    if outgoing.len() + payload.len() + 2 > PONGS_QUEUED_BYTES_MAX {
-        outgoing.clear();
+fn queue_pong(outgoing: &mut Vec<u8>, answer_bytes: usize, payload: &[u8]) {
+    if outgoing.len() - answer_bytes + payload.len() + 2 > PONGS_QUEUED_BYTES_MAX {
+        outgoing.truncate(answer_bytes);
     }
     write_header(outgoing, Opcode::Pong, payload.len());
     outgoing.extend_from_slice(payload);
