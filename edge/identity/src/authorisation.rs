@@ -2,11 +2,13 @@
 
 use crate::authentication::unavailable;
 use crate::error::IdentityError;
+use crate::limits::GATEWAYS_OF_DEVICE_MAX;
 use crate::login::Adapter;
 use crate::refusal::Refusal;
 use crate::replica::{Identity, View};
 use fulcrum_contract::registry::Device;
 use fulcrum_contract::{DeviceId, TenantId};
+use std::collections::BTreeSet;
 
 /// What decides whether a device that is connected may stay: for shards that were told of a change.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -56,6 +58,17 @@ impl Identity {
         self.inner.read(decide).map_err(|error| unavailable(&error))?
     }
 
+    /// The gateways that may act for a device as things are, in the order of their ids: those in its `via`, and the
+    /// members of its `viaGroups`, as far as they are enabled. A device that is not registered or disabled has none. No more
+    /// than [`GATEWAYS_OF_DEVICE_MAX`].
+    pub fn gateways_of(
+        &self,
+        tenant: &TenantId,
+        device: &DeviceId,
+    ) -> Result<Vec<DeviceId>, IdentityError> {
+        self.inner.read(|view| gateways_of(view, tenant, device))
+    }
+
     /// The present state of a device and its tenant.
     pub fn device_state(
         &self,
@@ -96,6 +109,31 @@ fn authorise(
 fn may_act_for(gateway_id: &DeviceId, gateway: &Device, target: &Device) -> bool {
     target.via.contains(gateway_id)
         || target.via_groups.iter().any(|group| gateway.member_of.contains(group))
+}
+
+fn gateways_of(
+    view: &View,
+    tenant: &TenantId,
+    device: &DeviceId,
+) -> Result<Vec<DeviceId>, redb::Error> {
+    let document = view.device(tenant.as_str(), device.as_str())?;
+    let Some(document) = document.filter(|document| document.enabled) else {
+        return Ok(Vec::new());
+    };
+    let mut named: BTreeSet<DeviceId> = document.via.iter().cloned().collect();
+    for group in &document.via_groups {
+        let members = view.members(tenant.as_str(), group, GATEWAYS_OF_DEVICE_MAX)?;
+        named.extend(members.iter().filter_map(|member| DeviceId::parse(member).ok()));
+    }
+    named.remove(device);
+    let mut gateways = Vec::new();
+    for gateway in named.into_iter().take(GATEWAYS_OF_DEVICE_MAX) {
+        let document = view.device(tenant.as_str(), gateway.as_str())?;
+        if document.is_some_and(|document| document.enabled) {
+            gateways.push(gateway);
+        }
+    }
+    Ok(gateways)
 }
 
 fn state(

@@ -26,6 +26,9 @@ pub const SLOW_SECRETS_MAX: usize = 8;
 /// Certificates of one chain: the client's own, and authorities between it and the tenant's anchor.
 pub const CHAIN_CERTIFICATES_MAX: usize = 8;
 
+/// Gateways named as those that may act for one device.
+pub const GATEWAYS_OF_DEVICE_MAX: usize = 256;
+
 /// Verify threads if nothing else is configured.
 pub const VERIFY_THREADS_DEFAULT: usize = 1;
 

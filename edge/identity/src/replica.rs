@@ -6,7 +6,7 @@ use crate::limits::STORE_CACHE_BYTES;
 use crate::memo::Memo;
 use crate::tables::{
     self, ALIASES, ANCHORS, APPLICATIONS, AUTH_IDS, COMMANDS, CREDENTIALS, DEVICES, EntityRow,
-    FORMAT, FORMAT_KEY, FORMAT_WITHOUT_CERTIFICATES, GATEWAYS, KEY_NAMES, NUMBERS, NamedRow,
+    FORMAT, FORMAT_KEY, FORMAT_WITH_FEWER_INDEXES, GATEWAYS, KEY_NAMES, MEMBERS, NUMBERS, NamedRow,
     SUBJECTS, TENANTS,
 };
 use fulcrum_contract::registry::{Application, Credential, Device, Tenant};
@@ -155,7 +155,7 @@ impl Inner {
         })?;
         match found {
             FORMAT => self.write(tables::create_all),
-            FORMAT_WITHOUT_CERTIFICATES => self.write(|transaction| {
+            FORMAT_WITH_FEWER_INDEXES => self.write(|transaction| {
                 tables::create_all(transaction)?;
                 Rows::index_anew(transaction)?;
                 transaction.open_table(NUMBERS)?.insert(FORMAT_KEY, FORMAT)?;
@@ -257,6 +257,25 @@ impl View {
             .transpose()
     }
 
+    /// Members of a gateway group, in the order of their ids, up to `max` of them.
+    pub(crate) fn members(
+        &self,
+        tenant: &str,
+        group: &str,
+        max: usize,
+    ) -> Result<Vec<String>, redb::Error> {
+        let mut members = Vec::new();
+        for entry in self.0.open_table(MEMBERS)?.range((tenant, group, "")..)?.take(max) {
+            let (key, _) = entry?;
+            let (row_tenant, row_group, gateway) = key.value();
+            if (row_tenant, row_group) != (tenant, group) {
+                break;
+            }
+            members.push(gateway.to_owned());
+        }
+        Ok(members)
+    }
+
     /// Tenants that have a trust anchor of this subject.
     pub(crate) fn tenants_of_anchor(&self, subject: &str) -> Result<Vec<String>, redb::Error> {
         self.tenants_in(ANCHORS, subject)
@@ -345,64 +364,4 @@ fn database_error(path: &Path, error: DatabaseError) -> IdentityError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use fulcrum_contract::feed::{Change, ChangePage, Entity};
-    use fulcrum_contract::registry::CredentialType;
-
-    #[test]
-    fn a_store_of_the_older_layout_is_indexed_when_it_is_opened() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("identity.redb");
-        let identity = Identity::open(&path).unwrap();
-        let document =
-            r#"{"alias": "a", "trusted-ca": [{"subject-dn": "cn=ca", "public-key": ""}]}"#;
-        let set = r#"[{"type": "rpk", "auth-id": "k"}, {"type": "x509-cert", "auth-id": "cn=d, o=x"},
-            {"type": "hashed-password", "auth-id": "p"}]"#;
-        let (tenant, device) = (TenantId::parse("t").unwrap(), DeviceId::parse("d").unwrap());
-        let changes = vec![
-            Change {
-                version: 1,
-                entity: Entity::Tenant {
-                    tenant: tenant.clone(),
-                    document: Some(serde_json::from_str(document).unwrap()),
-                },
-            },
-            Change {
-                version: 2,
-                entity: Entity::Credentials {
-                    tenant,
-                    device,
-                    document: Some(serde_json::from_str(set).unwrap()),
-                },
-            },
-        ];
-        let page = ChangePage { feed: "f".into(), changes, cursor: 2, more: false };
-        identity.apply(&page).unwrap();
-        let make_old = |transaction: &WriteTransaction| {
-            transaction.delete_table(KEY_NAMES)?;
-            transaction.delete_table(SUBJECTS)?;
-            transaction.delete_table(ANCHORS)?;
-            transaction.delete_table(ALIASES)?;
-            let mut numbers = transaction.open_table(NUMBERS)?;
-            numbers.insert(FORMAT_KEY, FORMAT_WITHOUT_CERTIFICATES)?;
-            Ok(())
-        };
-        identity.inner.write(make_old).unwrap();
-        drop(identity);
-
-        for _ in 0..2 {
-            let identity = Identity::open(&path).unwrap();
-            let look = |view: &View| {
-                assert_eq!(view.tenants_of_anchor("CN=ca")?, ["t"]);
-                assert_eq!(view.tenant_named("a")?.as_deref(), Some("t"));
-                let (device, set) = view.key_credentials("t", "k")?.unwrap();
-                assert_eq!((device.as_str(), set[0].credential_type), ("d", CredentialType::Rpk));
-                assert!(view.certificate_credentials("t", "CN=d,O=x")?.is_some());
-                assert!(view.password_credentials("t", "p")?.is_some());
-                Ok(())
-            };
-            identity.inner.read(look).unwrap();
-        }
-    }
-}
+mod tests;

@@ -2,7 +2,7 @@
 //!
 //! Keys are identifiers as redb orders tuples: element by element, so all rows of a tenant (or of a tenant's device)
 //! are one range. Indexes ([`AUTH_IDS`], [`KEY_NAMES`], [`SUBJECTS`], [`ANCHORS`], [`ALIASES`], [`GATEWAYS`],
-//! [`COMMAND_IDS`], [`DEADLINES`]) are pure functions of the rows they index and change in the same transaction.
+//! [`MEMBERS`], [`COMMAND_IDS`], [`DEADLINES`]) are pure functions of the rows they index and change in the same transaction.
 
 use redb::{TableDefinition, WriteTransaction};
 use serde::Serialize;
@@ -10,8 +10,8 @@ use serde::de::DeserializeOwned;
 
 /// Version of this layout.
 pub(crate) const FORMAT: u64 = 2;
-/// The layout before: the same without [`KEY_NAMES`], [`SUBJECTS`], [`ANCHORS`] and [`ALIASES`].
-pub(crate) const FORMAT_WITHOUT_CERTIFICATES: u64 = 1;
+/// The layout before: the same without [`KEY_NAMES`], [`SUBJECTS`], [`ANCHORS`], [`ALIASES`] and [`MEMBERS`].
+pub(crate) const FORMAT_WITH_FEWER_INDEXES: u64 = 1;
 
 /// Generation, version in the feed, and the document as JSON. The generation counts snapshots: rows that a complete
 /// snapshot has not renewed are of an older generation, and are swept.
@@ -46,6 +46,8 @@ pub(crate) const ANCHORS: TableDefinition<EntityRow, ()> = TableDefinition::new(
 pub(crate) const ALIASES: TableDefinition<EntityRow, ()> = TableDefinition::new("aliases");
 /// Tenant, gateway, device that names the gateway in `via`.
 pub(crate) const GATEWAYS: TableDefinition<NamedRow, ()> = TableDefinition::new("gateways");
+/// Tenant, group, gateway that is a member of it.
+pub(crate) const MEMBERS: TableDefinition<NamedRow, ()> = TableDefinition::new("members");
 /// Tenant, application → document.
 pub(crate) const APPLICATIONS: TableDefinition<EntityRow, Stamped> =
     TableDefinition::new("applications");
@@ -85,6 +87,7 @@ pub(crate) fn create_all(transaction: &WriteTransaction) -> Result<(), redb::Err
     transaction.open_table(ANCHORS)?;
     transaction.open_table(ALIASES)?;
     transaction.open_table(GATEWAYS)?;
+    transaction.open_table(MEMBERS)?;
     transaction.open_table(APPLICATIONS)?;
     transaction.open_table(COMMANDS)?;
     transaction.open_table(COMMAND_IDS)?;

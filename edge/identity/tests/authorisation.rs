@@ -132,3 +132,67 @@ fn the_state_of_a_connected_device_says_whether_it_may_stay() {
     world.apply(vec![tenant("t", None)]);
     assert_eq!(check(&world), Err(Refusal::TenantUnknown));
 }
+
+#[test]
+fn a_group_counts_for_each_of_its_members_while_they_are_in_it() {
+    let mut world = world_with_gateways();
+    let member = |groups: &[&str], enabled| {
+        let member_of = groups.iter().map(|&group| group.to_owned()).collect();
+        Some(Device { member_of, enabled, ..Device::default() })
+    };
+    world.apply(vec![device("t", "second", member(&["g"], true))]);
+    assert_eq!(authorise(&world, "member", "d2"), Ok(()));
+    assert_eq!(authorise(&world, "second", "d2"), Ok(()));
+    // Leaving the group, being disabled, and the device's leaving take effect at once.
+    world.apply(vec![device("t", "second", member(&["h"], true))]);
+    assert_eq!(authorise(&world, "second", "d2"), Err(Refusal::GatewayNotAuthorised));
+    world.apply(vec![device("t", "member", member(&["g"], false))]);
+    assert_eq!(authorise(&world, "member", "d2"), Err(Refusal::GatewayNotAuthorised));
+    let either =
+        Device { via: vec![device_id("gw")], via_groups: vec!["h".into()], ..Device::default() };
+    world.apply(vec![device("t", "d2", Some(either))]);
+    assert_eq!(authorise(&world, "gw", "d2"), Ok(()), "via beside a group");
+    assert_eq!(authorise(&world, "second", "d2"), Ok(()), "another group");
+    // A member of the same group is a gateway, and nobody's device.
+    assert_eq!(authorise(&world, "second", "member"), Err(Refusal::GatewayNotAuthorised));
+}
+
+#[test]
+fn the_gateways_of_a_device_are_those_that_may_act_for_it() {
+    let mut world = world_with_gateways();
+    let gateways = |world: &World, device: &str| {
+        let gateways = world.identity.gateways_of(&tenant_id("t"), &device_id(device)).unwrap();
+        for gateway in &gateways {
+            assert_eq!(authorise(world, gateway.as_str(), device), Ok(()));
+        }
+        gateways.into_iter().map(String::from).collect::<Vec<_>>()
+    };
+    assert_eq!(gateways(&world, "d1"), ["gw"]);
+    assert_eq!(gateways(&world, "d2"), ["member"]);
+    assert!(gateways(&world, "gw").is_empty() && gateways(&world, "unknown").is_empty());
+    let both = Device {
+        via: vec![device_id("gw"), device_id("unregistered")],
+        via_groups: vec!["g".into(), "h".into(), "none".into()],
+        ..Device::default()
+    };
+    world.apply(vec![device("t", "d1", Some(both.clone()))]);
+    assert_eq!(gateways(&world, "d1"), ["gw", "member"]);
+    world.apply(vec![device("t", "gw", Some(Device { enabled: false, ..Device::default() }))]);
+    assert_eq!(gateways(&world, "d1"), ["member"]);
+    world.apply(vec![device("t", "member", None)]);
+    assert!(gateways(&world, "d1").is_empty());
+    world.apply(vec![device("t", "d2", Some(Device { enabled: false, ..both }))]);
+    assert!(gateways(&world, "d2").is_empty());
+}
+
+#[test]
+fn a_device_with_very_many_gateways_names_a_bounded_number() {
+    let mut world = World::ready();
+    let member = Device { member_of: vec!["g".into()], ..Device::default() };
+    let many = (0..300).map(|number| device("t", &format!("gw-{number}"), Some(member.clone())));
+    world.apply(many.collect());
+    let grouped = Device { via_groups: vec!["g".into()], ..Device::default() };
+    world.apply(vec![device("t", "d", Some(grouped))]);
+    let gateways = world.identity.gateways_of(&tenant_id("t"), &device_id("d")).unwrap();
+    assert_eq!(gateways.len(), fulcrum_identity::limits::GATEWAYS_OF_DEVICE_MAX);
+}

@@ -3,8 +3,8 @@
 use crate::chain::subject_of;
 use crate::tables::{
     self, ALIASES, ANCHORS, APPLICATIONS, AUTH_IDS, COMMAND_IDS, COMMANDS, CREDENTIALS, CommandRow,
-    DEADLINES, DEVICES, DONE, DeadlineRow, EntityRow, GATEWAYS, KEY_NAMES, NamedRow, SUBJECTS,
-    Stamped, TENANTS, TenantRow,
+    DEADLINES, DEVICES, DONE, DeadlineRow, EntityRow, GATEWAYS, KEY_NAMES, MEMBERS, NamedRow,
+    SUBJECTS, Stamped, TENANTS, TenantRow,
 };
 use fulcrum_contract::certificates::normal_auth_id;
 use fulcrum_contract::commands::Command;
@@ -24,6 +24,7 @@ pub(crate) struct Rows<'t> {
     anchors: Table<'t, EntityRow, ()>,
     aliases: Table<'t, EntityRow, ()>,
     gateways: Table<'t, NamedRow, ()>,
+    members: Table<'t, NamedRow, ()>,
     applications: Table<'t, EntityRow, Stamped>,
     commands: Table<'t, CommandRow, Stamped>,
     command_ids: Table<'t, NamedRow, u64>,
@@ -48,6 +49,7 @@ impl<'t> Rows<'t> {
             anchors: transaction.open_table(ANCHORS)?,
             aliases: transaction.open_table(ALIASES)?,
             gateways: transaction.open_table(GATEWAYS)?,
+            members: transaction.open_table(MEMBERS)?,
             applications: transaction.open_table(APPLICATIONS)?,
             commands: transaction.open_table(COMMANDS)?,
             command_ids: transaction.open_table(COMMAND_IDS)?,
@@ -133,6 +135,18 @@ impl<'t> Rows<'t> {
         for gateway in &document.via {
             self.gateways.insert((tenant, gateway.as_str(), device), ())?;
         }
+        self.index_groups(tenant, device, document)
+    }
+
+    fn index_groups(
+        &mut self,
+        tenant: &str,
+        device: &str,
+        document: &Device,
+    ) -> Result<(), redb::Error> {
+        for group in &document.member_of {
+            self.members.insert((tenant, group.as_str(), device), ())?;
+        }
         Ok(())
     }
 
@@ -166,6 +180,9 @@ impl<'t> Rows<'t> {
         };
         for gateway in &document.via {
             self.gateways.remove((tenant, gateway.as_str(), device))?;
+        }
+        for group in &document.member_of {
+            self.members.remove((tenant, group.as_str(), device))?;
         }
         Ok(())
     }
@@ -335,6 +352,16 @@ impl<'t> Rows<'t> {
         }
         for (tenant, document) in tenants {
             rows.index_tenant(&tenant, &document)?;
+        }
+        let mut devices: Vec<(String, String, Device)> = Vec::new();
+        for entry in rows.devices.iter()? {
+            let (key, row) = entry?;
+            let (tenant, device) = key.value();
+            let document = tables::decode("device", row.value().2)?;
+            devices.push((tenant.to_owned(), device.to_owned(), document));
+        }
+        for (tenant, device, document) in devices {
+            rows.index_groups(&tenant, &device, &document)?;
         }
         let mut sets: Vec<(String, String, Vec<Credential>)> = Vec::new();
         for entry in rows.credentials.iter()? {
