@@ -146,7 +146,7 @@ pub enum PatternFault {
     Empty,
     /// Over [`PATTERN_BYTES_MAX`] or [`PATTERN_LEVELS_MAX`].
     TooLong,
-    /// Not an MQTT topic filter ([MQTT-4.7.1-1], [MQTT-4.7.1-2], [MQTT-4.7.3-2]).
+    /// Not an MQTT topic filter ([MQTT-4.7.1-2], [MQTT-4.7.1-3], [MQTT-4.7.3-2]).
     NotAFilter,
     /// `$SYS`, `$share` and their like.
     Reserved,
