@@ -1,5 +1,5 @@
 //! TLS 1.2 and 1.3 by rustls, on its unbuffered interface: a connection between two records holds
-//! keys and no buffers.
+//! keys and no buffers: 3.7 KB of memory when idle, where a buffered one has 7.7 KB (`examples/cost.rs`).
 //!
 //! # Who trusts a client's certificate
 //! Not this crate. It asks for certificates where the listener says so, checks that each is well-formed

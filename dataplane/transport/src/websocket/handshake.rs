@@ -39,7 +39,7 @@ impl RequestReader {
         let room = WEBSOCKET_HEAD_BYTES_MAX - before;
         self.head.extend_from_slice(&bytes[..bytes.len().min(room)]);
         // Whoever speaks another protocol may never send the end of a head.
-        if !self.head.iter().take(8).all(|byte| matches!(byte, b' '..=b'~' | b'\r' | b'\n')) {
+        if !self.head.first().is_none_or(u8::is_ascii_uppercase) {
             return Refusal::new(400, "this is no HTTP request").into();
         }
         // The end may have begun in what was there before.
