@@ -5,12 +5,12 @@
 
 use crate::connections::{Key, Protocol};
 use crate::message::PeerMessage;
-use crate::mqtt::Outgoing;
+use crate::mqtt::{Alias, Content, Outgoing, Recipient};
 use crate::plane::{Inbound, Plane};
 use crate::retry::Named;
 use crate::stored::{NotStored, Waiter};
 use fulcrum_frame::Class;
-use fulcrum_mqtt::{QoS, encode_publish_parts};
+use fulcrum_mqtt::{Properties, QoS};
 use fulcrum_ring::Io;
 use fulcrum_router::{Answered, Command, Dispatch, LinkId, Outcome, owner};
 use std::sync::Arc;
@@ -161,7 +161,7 @@ impl Plane {
         command: &Command,
     ) -> Option<CommandWritten> {
         let connection = self.connections.by_key(key)?;
-        let Protocol::Mqtt(session) = &mut connection.protocol else { return None };
+        let (Protocol::Mqtt(session), mut wire) = connection.parts() else { return None };
         let (topic, qos) = session.command_topic(command)?;
         let packet_id = match qos {
             0 => None,
@@ -172,9 +172,13 @@ impl Plane {
             })?),
         };
         let level = if packet_id.is_some() { QoS::AtLeastOnce } else { QoS::AtMostOnce };
-        let output = io.output(connection.id)?;
-        let payload = &command.payload;
-        encode_publish_parts(output, &topic, level, packet_id, false, false, payload).ok()?;
+        let output = wire.output(io)?;
+        let content = Content::of_packet(&topic, &command.payload, false, Properties::EMPTY);
+        let to = Recipient::at_most_once(session.level, false, &[], Alias::None);
+        content.encode(&Recipient { qos: level, packet_id, ..to }, output).ok()?;
+        if wire.stack.is_some() {
+            self.flushes.push(key);
+        }
         self.metrics.commands_sent.add(1);
         Some(if packet_id.is_some() {
             CommandWritten::AtLeastOnce

@@ -3,7 +3,9 @@
 use crate::http;
 use crate::limits::{ANSWERS_BYTES_MAX, SUBSCRIBER_OUTPUT_BYTES_MAX};
 use crate::mqtt;
+use crate::turn::Wire;
 use fulcrum_ring::{ConnectionId, Io, TimerId};
+use fulcrum_transport::Stack;
 use std::time::{Duration, Instant};
 
 /// Names a connection for as long as it lives, and nobody after: index in the low half, a serial number in the high.
@@ -36,6 +38,10 @@ pub(crate) enum Hold {
     Output,
     /// Too much waits for other shards.
     Lanes,
+    /// What it asked for is on its way to the disk, or to other shards.
+    Commit,
+    /// It goes to the shard that owns its client identifier.
+    Moving,
     /// What it waited for is there: it goes on at the end of the turn.
     Over,
     /// It is being closed, or will be when the last answer is out.
@@ -53,6 +59,8 @@ pub(crate) struct Connection {
     pub key: Key,
     pub id: ConnectionId,
     pub protocol: Protocol,
+    /// What is between the socket and the protocol, where that is something.
+    pub stack: Option<Box<Stack>>,
     /// Bytes received and not taken yet: the start of a packet, or what came while on hold.
     pub input: Vec<u8>,
     pub hold: Hold,
@@ -62,6 +70,17 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
+    /// The protocol's session, and the way to the peer.
+    pub(crate) fn parts(&mut self) -> (&mut Protocol, Wire<'_>) {
+        let (key, id) = (self.key, self.id);
+        (&mut self.protocol, Wire { key, id, stack: self.stack.as_deref_mut() })
+    }
+
+    /// The way to the peer.
+    pub(crate) fn wire(&mut self) -> Wire<'_> {
+        self.parts().1
+    }
+
     /// When the peer will have been silent for too long; `None` if it may be silent for ever.
     fn deadline(&self, connect_timeout: Duration) -> Option<Instant> {
         match &self.protocol {
@@ -74,7 +93,7 @@ impl Connection {
     pub(crate) fn answers_bytes_max(&self) -> usize {
         match &self.protocol {
             // Messages it subscribed to are bounded where they are handed over, and are no answers.
-            Protocol::Mqtt(session) if !session.filters.is_empty() => {
+            Protocol::Mqtt(session) if session.is_open() => {
                 SUBSCRIBER_OUTPUT_BYTES_MAX + ANSWERS_BYTES_MAX
             }
             _ => ANSWERS_BYTES_MAX,
@@ -83,7 +102,10 @@ impl Connection {
 
     /// Whether it is this node and not the peer that keeps the connection silent.
     pub(crate) fn is_kept_waiting(&self) -> bool {
-        matches!(self.hold, Hold::Journal | Hold::Pipeline | Hold::Lanes | Hold::Over)
+        matches!(
+            self.hold,
+            Hold::Journal | Hold::Pipeline | Hold::Lanes | Hold::Commit | Hold::Moving | Hold::Over
+        )
     }
 
     /// Sets the timer for the present deadline; false when that is over.
@@ -114,7 +136,13 @@ pub(crate) struct Connections {
 }
 
 impl Connections {
-    pub(crate) fn insert(&mut self, id: ConnectionId, protocol: Protocol, now: Instant) -> Key {
+    pub(crate) fn insert(
+        &mut self,
+        id: ConnectionId,
+        protocol: Protocol,
+        stack: Option<Box<Stack>>,
+        now: Instant,
+    ) -> Key {
         let index = id.index();
         if self.entries.len() <= index {
             self.entries.resize_with(index + 1, || None);
@@ -122,8 +150,9 @@ impl Connections {
         self.serial = self.serial.wrapping_add(1);
         let key = Key::new(index, self.serial);
         let hold = Hold::None;
+        let (input, watch) = (Vec::new(), None);
         let connection =
-            Connection { key, id, protocol, input: Vec::new(), hold, last_input: now, watch: None };
+            Connection { key, id, protocol, stack, input, hold, last_input: now, watch };
         self.entries[index] = Some(Box::new(connection));
         self.open += 1;
         key

@@ -3,6 +3,7 @@
 use crate::connections::{Hold, Key, Protocol};
 use crate::message::PeerMessage;
 use crate::shard::{DRAIN_TIMER, Shard};
+use fulcrum_mqtt::ReasonCode;
 use fulcrum_ring::Io;
 use std::time::Duration;
 
@@ -31,13 +32,15 @@ impl Shard {
         };
         connection.hold = Hold::Closing;
         if !waits {
-            io.close(connection.id);
+            self.end_with(io, key, ReasonCode::SERVER_SHUTTING_DOWN);
         }
     }
 
     /// Stops the ring once nothing is left.
     pub(crate) fn finish_drain(&mut self, io: &mut Io<'_>) {
-        let owes_nothing = self.plane.connections.len() == 0 && self.plane.forwarded.len() == 0;
+        let owes_nothing = self.plane.connections.len() == 0
+            && self.plane.forwarded.len() == 0
+            && self.plane.broker.receipts.len() == 0;
         if !self.plane.draining || !owes_nothing {
             return;
         }
@@ -48,7 +51,10 @@ impl Shard {
         }
         // The others may still have messages for this shard's journal.
         let others_quiet = self.plane.quiet_peers + 1 >= usize::from(self.plane.outbox.shards());
-        let all_stored = self.plane.stored.is_idle() && self.plane.arriving.is_empty();
+        let all_stored = self.plane.stored.is_idle()
+            && self.plane.arriving.is_empty()
+            && self.plane.broker.log.stored.is_idle()
+            && self.plane.broker.arriving.is_empty();
         if !others_quiet || !all_stored {
             return;
         }
@@ -56,8 +62,10 @@ impl Shard {
             self.cursor_flushed = true;
             self.plane.stored.flush_cursor();
             self.plane.stored.pump(io, &self.plane.metrics);
+            self.plane.broker.log.stored.flush_cursor();
+            self.plane.broker.log.stored.pump(io, &self.plane.metrics);
         }
-        if self.plane.stored.is_idle() {
+        if self.plane.stored.is_idle() && self.plane.broker.log.stored.is_idle() {
             io.stop();
         }
     }

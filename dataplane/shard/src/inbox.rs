@@ -5,7 +5,9 @@ use crate::identity::Principal;
 use crate::message::{Message, PeerMessage};
 use crate::ports::Ticket;
 use crate::shard::Shard;
+use crate::stored::JournalKind;
 use crate::telemetry::delivery_of_ticket;
+use crate::turn::Turn;
 use fulcrum_ring::Io;
 use fulcrum_router::ShardIndex;
 
@@ -21,7 +23,7 @@ impl Shard {
                 left -= 1;
                 let from = ShardIndex(sender as u16);
                 for message in std::mem::take(&mut batch.control) {
-                    self.take_peer_message(io, message);
+                    self.take_peer_message(io, from, message);
                 }
                 self.plane.receive_deliveries(io, from, &batch);
             }
@@ -33,12 +35,18 @@ impl Shard {
             self.take_message(io, message);
         }
         self.plane.take_forwarded(&mailbox);
+        let mut behind = Vec::new();
+        self.plane.take_messages(io, &mailbox, &mut behind);
+        for message in behind {
+            // Only answers to barriers travel behind messages; they say themselves what they are about.
+            self.take_peer_message(io, self.plane.index, message);
+        }
         self.evict();
         self.after_input(io);
         left == 0 && !mailbox.is_empty()
     }
 
-    fn take_peer_message(&mut self, io: &mut Io<'_>, message: PeerMessage) {
+    fn take_peer_message(&mut self, io: &mut Io<'_>, from: ShardIndex, message: PeerMessage) {
         let plane = &mut self.plane;
         match message {
             PeerMessage::Subscribed { tenant, filter, target } => {
@@ -66,11 +74,37 @@ impl Shard {
             PeerMessage::CommandOutcome { tenant, device, link, id, outcome } => {
                 plane.command_outcome(io, tenant, device, link, id, outcome);
             }
-            PeerMessage::Claim { tenant, client_id, link } => plane.claim(tenant, client_id, link),
-            PeerMessage::Unclaim { tenant, client_id, link } => {
-                plane.unclaim(tenant, client_id, link);
+            PeerMessage::TopicSubscribed { tenant, filter, group, subscriber } => {
+                let group = group.as_deref();
+                if plane.broker.topics.subscribe(&tenant, &filter, group, subscriber).is_err() {
+                    tracing::warn!(%tenant, "a subscription does not fit this shard's table");
+                }
             }
-            PeerMessage::TakenOver { link } => plane.ending.push(Key(link.key)),
+            PeerMessage::TopicUnsubscribed { tenant, filter, group, link } => {
+                plane.broker.topics.unsubscribe(&tenant, &filter, group.as_deref(), link);
+            }
+            PeerMessage::Online { link, online } => plane.broker.topics.set_online(link, online),
+            PeerMessage::Barrier { shard, number } => {
+                plane.outbox.tell_behind_messages(shard, PeerMessage::BarrierSeen { number });
+            }
+            PeerMessage::BarrierSeen { number } => plane.barrier_seen(number),
+            PeerMessage::Delivered { receipt, accepted } => {
+                self.settle_receipt(io, receipt, accepted);
+            }
+            PeerMessage::Forwarded { number } => {
+                let broker = &mut plane.broker;
+                broker.sessions.forwarded(&mut broker.log, from.0, number);
+            }
+            PeerMessage::Retained { tenant, topic, frame, version, expires_at_ms } => {
+                let retained = &mut plane.broker.retained;
+                // An older version than what is known changes nothing.
+                let _ = retained.follow(&tenant, &topic, Some(frame), version, expires_at_ms);
+            }
+            PeerMessage::Ready => {
+                self.ready_peers += 1;
+                self.open_doors(io);
+            }
+            PeerMessage::Moved(moved) => self.move_in(io, *moved),
         }
     }
 
@@ -98,8 +132,12 @@ impl Shard {
                 let plane = &mut self.plane;
                 plane.answer(plane.index, delivery_of_ticket(ticket), accepted);
             }
-            Message::SegmentPrepared { number, result } => {
-                self.plane.stored.segment_prepared(number, result);
+            Message::SegmentPrepared { journal, number, result } => {
+                match journal {
+                    JournalKind::Messages => &mut self.plane.stored,
+                    JournalKind::Sessions => &mut self.plane.broker.log.stored,
+                }
+                .segment_prepared(number, result);
                 self.plane.release_parked();
             }
             Message::IdentityChanged { recheck } => {
@@ -145,9 +183,10 @@ impl Shard {
         if connection.hold != Hold::Registry {
             return self.plane.connections.put(connection);
         }
-        let goes_on = match &mut connection.protocol {
+        let (protocol, wire) = connection.parts();
+        let goes_on = match protocol {
             Protocol::Mqtt(session) => {
-                session.authenticated(&mut self.plane, io, (key, connection.id), result)
+                session.authenticated(&mut Turn { plane: &mut self.plane, io, wire }, result)
             }
             Protocol::Http(session) => {
                 session.authenticated(result);

@@ -7,11 +7,17 @@
 
 use crate::connections::{Connection, Hold, Key, Protocol};
 use crate::flow::Step;
+use crate::limits::HANDSHAKES_PER_TURN;
 use crate::shard::Shard;
+use crate::turn::Turn;
+use fulcrum_mqtt::ReasonCode;
 use fulcrum_ring::Io;
+use fulcrum_transport::{HandshakeBudget, Progress};
 
 /// Most bytes reserved ahead for a packet that is still arriving.
 const RESERVE_BYTES_MAX: usize = 64 * 1024;
+/// Capacity kept for decrypted input, shared by all connections.
+const PLAIN_BYTES_KEPT: usize = 256 * 1024;
 
 impl Shard {
     /// Handles input of a connection that was taken out of the table, and puts it back.
@@ -21,20 +27,88 @@ impl Shard {
         mut connection: Box<Connection>,
         bytes: &[u8],
     ) {
+        if connection.stack.is_some() {
+            self.take_wrapped(io, &mut connection, Some(bytes));
+        } else {
+            self.take_bytes(io, &mut connection, bytes);
+        }
+        self.put_back(io, connection);
+        self.after_input(io);
+    }
+
+    fn take_bytes(&mut self, io: &mut Io<'_>, connection: &mut Connection, bytes: &[u8]) {
         if connection.hold != Hold::None {
             connection.input.extend_from_slice(bytes);
         } else if !connection.input.is_empty() {
             connection.input.extend_from_slice(bytes);
-            self.process_kept(io, &mut connection);
+            self.process_kept(io, connection);
         } else {
-            let (used, more) = self.process(io, &mut connection, bytes);
+            let (used, more) = self.process(io, connection, bytes);
             if used < bytes.len() {
                 connection.input.reserve(bytes.len() - used + more);
                 connection.input.extend_from_slice(&bytes[used..]);
             }
         }
-        self.put_back(io, connection);
-        self.after_input(io);
+    }
+
+    /// Bytes of a connection with a transport; without any, a handshake goes on that had to wait.
+    fn take_wrapped(&mut self, io: &mut Io<'_>, connection: &mut Connection, bytes: Option<&[u8]>) {
+        let Some(stack) = &mut connection.stack else { return };
+        let mut plain = std::mem::take(&mut self.plain);
+        plain.clear();
+        let progress = match bytes {
+            Some(bytes) => stack.receive(bytes, &mut plain, &mut self.handshake_budget),
+            None => stack.resume(&mut plain, &mut self.handshake_budget),
+        };
+        if !plain.is_empty() {
+            self.take_bytes(io, connection, &plain);
+        }
+        plain.shrink_to(PLAIN_BYTES_KEPT);
+        self.plain = plain;
+        match progress {
+            Ok(Progress::Open) => {}
+            Ok(Progress::HandshakeDue) => {
+                io.pause_receive(connection.id);
+                self.plane.handshakes.push(connection.key);
+            }
+            Ok(Progress::Finished) => {
+                connection.hold = Hold::Closing;
+                connection.wire().close(io);
+            }
+            Err(error) => {
+                self.plane.metrics.transport_errors.add(1);
+                tracing::debug!(%error, "a connection's transport is refused");
+                if let (Some(stack), Some(output)) =
+                    (&mut connection.stack, io.output(connection.id))
+                {
+                    stack.refuse(output);
+                }
+                connection.hold = Hold::Closing;
+                io.close(connection.id);
+            }
+        }
+    }
+
+    /// Handshakes that wait go on, a few a turn.
+    pub(crate) fn continue_handshakes(&mut self, io: &mut Io<'_>) {
+        self.handshake_budget = HandshakeBudget::new(HANDSHAKES_PER_TURN);
+        let waiting = std::mem::take(&mut self.plane.handshakes);
+        for (place, key) in waiting.iter().enumerate() {
+            if self.handshake_budget.steps_left() == 0 {
+                self.plane.handshakes.extend_from_slice(&waiting[place..]);
+                return;
+            }
+            let Some(mut connection) = self.plane.connections.take(*key) else { continue };
+            if connection.hold != Hold::Closing {
+                self.take_wrapped(io, &mut connection, None);
+                let again = self.plane.handshakes.last() == Some(key);
+                if !again && connection.hold == Hold::None {
+                    io.resume_receive(connection.id);
+                }
+            }
+            self.put_back(io, connection);
+            self.after_input(io);
+        }
     }
 
     /// A connection whose hold is over goes on.
@@ -74,7 +148,6 @@ impl Shard {
         bytes: &[u8],
     ) -> (usize, usize) {
         let mut used = 0;
-        let name = (connection.key, connection.id);
         while used < bytes.len() && connection.hold == Hold::None {
             if self.plane.outbox.is_congested() {
                 connection.hold = Hold::Lanes;
@@ -82,9 +155,11 @@ impl Shard {
                 break;
             }
             let rest = &bytes[used..];
-            let step = match &mut connection.protocol {
-                Protocol::Mqtt(session) => session.step(&mut self.plane, io, name, rest),
-                Protocol::Http(session) => session.step(&mut self.plane, io, name, rest),
+            let (protocol, wire) = connection.parts();
+            let mut turn = Turn { plane: &mut self.plane, io, wire };
+            let step = match protocol {
+                Protocol::Mqtt(session) => session.step(&mut turn, rest),
+                Protocol::Http(session) => session.step(&mut turn, rest),
             };
             match step {
                 Step::Used(bytes) => used += bytes,
@@ -99,11 +174,11 @@ impl Shard {
                 }
                 Step::End => {
                     connection.hold = Hold::Closing;
-                    io.close(connection.id);
+                    connection.wire().close(io);
                 }
             }
             if connection.hold == Hold::None
-                && io.queued_bytes(connection.id) > connection.answers_bytes_max()
+                && connection.wire().queued_bytes(io) > connection.answers_bytes_max()
             {
                 connection.hold = Hold::Output;
                 io.notify_drained(connection.id);
@@ -121,10 +196,17 @@ impl Shard {
                 io.pause_receive(connection.id);
                 connection.watch_silence(io, self.plane.now, self.plane.settings.connect_timeout);
             }
-            Hold::Journal | Hold::Pipeline | Hold::Output | Hold::Lanes | Hold::Over => {
+            Hold::Journal
+            | Hold::Pipeline
+            | Hold::Output
+            | Hold::Lanes
+            | Hold::Commit
+            | Hold::Moving
+            | Hold::Over => {
                 io.pause_receive(connection.id);
             }
         }
+        connection.wire().flush(io);
         self.plane.connections.put(connection);
     }
 
@@ -141,12 +223,19 @@ impl Shard {
         let hold = std::mem::replace(&mut connection.hold, Hold::Closing);
         if hold != Hold::Registry {
             self.plane.metrics.timeouts.add(1);
-            return io.close(connection.id);
+            return self.end_with(io, key, ReasonCode::KEEP_ALIVE_TIMEOUT);
         }
         self.plane.metrics.refused_unavailable.add(1);
-        match &mut connection.protocol {
-            Protocol::Mqtt(session) => session.registry_is_silent(io, connection.id),
-            Protocol::Http(session) => session.registry_is_silent(io, connection.id),
+        let (protocol, mut wire) = connection.parts();
+        match protocol {
+            Protocol::Mqtt(session) => {
+                session.registry_is_silent(&mut wire, io);
+                wire.close(io);
+            }
+            Protocol::Http(session) => {
+                session.registry_is_silent(&mut wire, io);
+                wire.flush(io);
+            }
         }
     }
 }

@@ -27,6 +27,7 @@
 //!
 //! Deliberately absent: TLS, MQTT 5, AMQP; consumers of stored messages on the node itself.
 
+mod broker;
 mod commands;
 mod connections;
 mod drain;
@@ -48,7 +49,9 @@ mod retry;
 mod shard;
 mod stored;
 mod telemetry;
+mod turn;
 
+pub use broker::SessionStore;
 pub use fulcrum_router::{Command, PENDING_COMMANDS_MAX, owner};
 pub use identity::{Adapter, Login, MessagingRights, Password, Principal, Refusal, Role};
 pub use message::{Mailbox, Message, ShardHandle};
@@ -57,4 +60,5 @@ pub use outbox::Peer;
 pub use plane::Settings;
 pub use ports::{Busy, LiveConsumer, Registry, Segments, Ticket};
 pub use shard::{Shard, ShardParts, Speaks};
+pub use stored::JournalKind;
 pub use telemetry::shard_of_ticket;

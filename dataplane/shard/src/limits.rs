@@ -23,7 +23,29 @@ pub const ANSWERS_BYTES_MAX: usize = 256 * 1024;
 /// Messages sent to one subscriber at QoS 1 and not acknowledged; above it the subscriber has no credit.
 pub const UNACKNOWLEDGED_MAX: usize = 1024;
 
-/// Subscriptions of one connection.
+/// Packet identifiers from here on are of messages of the device API; those below of messages a session keeps.
+pub const DEVICE_PACKET_ID_MIN: u16 = 0x8000;
+
+/// QoS 1 and 2 messages a client may send before it has been answered (MQTT 5 Receive Maximum).
+pub const RECEIVE_MAX: u16 = 1024;
+
+/// Retained messages looked at for one connection in one turn.
+pub const RETAINED_PER_TURN: usize = 64;
+
+/// Messages queued for a session above which it gets no more retained ones for the moment.
+pub const WALK_QUEUE_MAX: usize = 256;
+
+/// New subscriptions of one connection whose retained messages are on their way; more get none.
+pub const WALKS_MAX: usize = 1024;
+
+/// Bytes one subscription takes in the session journal, its filter not counted.
+pub const SUBSCRIBE_RECORD_BYTES: usize = 256;
+
+/// TLS handshake steps with public-key cryptography in one turn: about a millisecond of it, so that nobody waits longer
+/// for a storm of others.
+pub const HANDSHAKES_PER_TURN: u32 = 2;
+
+/// Subscriptions of one connection to telemetry.
 pub const SUBSCRIPTIONS_PER_CONNECTION_MAX: usize = 128;
 
 /// Answers one HTTP connection may wait for before its next request is read.

@@ -5,10 +5,14 @@
 
 use crate::identity::{Principal, Refusal};
 use crate::limits::{CONTROL_QUEUE, LANE_BATCHES};
+use crate::mqtt::Session;
 use crate::ports::Ticket;
+use crate::stored::JournalKind;
 use crossbeam::queue::ArrayQueue;
-use fulcrum_ring::Waker;
-use fulcrum_router::{Command, DeliveryId, LinkId, Outcome, ShardIndex, Target};
+use fulcrum_ring::{Detached, Waker};
+use fulcrum_router::{Command, DeliveryId, LinkId, Outcome, ShardIndex, Subscriber, Target};
+use fulcrum_sessions::Origin;
+use fulcrum_transport::Stack;
 use std::fs::File;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -67,6 +71,8 @@ pub enum Message {
     },
     /// Answer to a segment request.
     SegmentPrepared {
+        /// Which journal asked.
+        journal: JournalKind,
         /// The segment's number.
         number: u64,
         /// Its open file.
@@ -135,19 +141,69 @@ pub(crate) enum PeerMessage {
         id: String,
         outcome: Outcome,
     },
-    Claim {
+    /// A subscription to a messaging address.
+    TopicSubscribed {
         tenant: Arc<str>,
-        client_id: Box<str>,
-        link: LinkId,
+        filter: Box<str>,
+        group: Option<Box<str>>,
+        subscriber: Subscriber,
     },
-    Unclaim {
+    TopicUnsubscribed {
         tenant: Arc<str>,
-        client_id: Box<str>,
+        filter: Box<str>,
+        group: Option<Box<str>>,
         link: LinkId,
     },
-    TakenOver {
+    /// A member of shared subscriptions is connected, or no longer is.
+    Online {
         link: LinkId,
+        online: bool,
     },
+    /// Asks to be told, behind all messages published before, that everything told so far is known.
+    Barrier {
+        shard: ShardIndex,
+        number: u64,
+    },
+    /// Answers that.
+    BarrierSeen {
+        number: u64,
+    },
+    /// A message was given to its sessions and is durable for them, or was refused.
+    Delivered {
+        receipt: u32,
+        accepted: bool,
+    },
+    /// A forward is durable.
+    Forwarded {
+        number: u64,
+    },
+    /// A retained message found at start.
+    Retained {
+        tenant: Arc<str>,
+        topic: Box<str>,
+        frame: Arc<[u8]>,
+        version: u64,
+        expires_at_ms: Option<u64>,
+    },
+    /// Everything found at start has been told.
+    Ready,
+    /// A connection whose client identifier the receiver owns.
+    Moved(Box<Moved>),
+}
+
+/// A connection on its way to another shard, with everything that belongs to it.
+pub(crate) struct Moved {
+    pub socket: Detached,
+    pub stack: Option<Box<Stack>>,
+    pub session: Session,
+    /// Bytes received and not taken; its CONNECT is at the front.
+    pub input: Vec<u8>,
+}
+
+impl std::fmt::Debug for Moved {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Moved").field("input_bytes", &self.input.len()).finish_non_exhaustive()
+    }
 }
 
 /// One message of a batch for a link on the target shard: a frame within [`Batch::frames`].
@@ -166,18 +222,32 @@ pub(crate) struct StoreRequest {
     pub frame: Range<usize>,
 }
 
+/// A message between clients: a parcel within [`Batch::frames`].
+#[derive(Debug, Default)]
+pub(crate) struct MessageOut {
+    /// Who waits for it to be durable, on the sender's shard.
+    pub receipt: Option<u32>,
+    /// Its number, if it is to be taken exactly once.
+    pub forward: Option<(Origin, u64)>,
+    pub frame: Range<usize>,
+}
+
 /// What crosses a lane at once.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     pub control: Vec<PeerMessage>,
     pub deliveries: Vec<Delivery>,
     pub stores: Vec<StoreRequest>,
+    pub messages: Vec<MessageOut>,
     pub frames: Vec<u8>,
 }
 
 impl Batch {
     pub(crate) fn is_empty(&self) -> bool {
-        self.control.is_empty() && self.deliveries.is_empty() && self.stores.is_empty()
+        self.control.is_empty()
+            && self.deliveries.is_empty()
+            && self.stores.is_empty()
+            && self.messages.is_empty()
     }
 }
 
@@ -218,6 +288,8 @@ pub struct Mailbox {
     pub(crate) lanes: Vec<Lane>,
     /// Messages to be stored: lanes of their own, so that a disk that is behind holds up nothing else.
     pub(crate) store_lanes: Vec<Lane>,
+    /// Messages between clients: the same, for the session journal.
+    pub(crate) message_lanes: Vec<Lane>,
 }
 
 impl Mailbox {
@@ -225,7 +297,8 @@ impl Mailbox {
     pub fn new(shards: u16) -> Arc<Mailbox> {
         let lanes = || (0..shards).map(|_| Lane::new()).collect();
         let control = ArrayQueue::new(CONTROL_QUEUE);
-        Arc::new(Mailbox { control, lanes: lanes(), store_lanes: lanes() })
+        let (store_lanes, message_lanes) = (lanes(), lanes());
+        Arc::new(Mailbox { control, lanes: lanes(), store_lanes, message_lanes })
     }
 
     /// Whether nothing waits but what is to be stored.
@@ -236,6 +309,15 @@ impl Mailbox {
     /// Whether something waits to be stored.
     pub(crate) fn has_stores(&self) -> bool {
         self.store_lanes.iter().any(|lane| !lane.batches.is_empty())
+    }
+
+    /// Whether messages between clients wait.
+    pub(crate) fn has_messages(&self) -> bool {
+        self.message_lanes.iter().any(|lane| !lane.batches.is_empty())
+    }
+
+    pub(crate) fn message_lane_from(&self, shard: ShardIndex) -> &Lane {
+        &self.message_lanes[usize::from(shard.0)]
     }
 
     pub(crate) fn lane_from(&self, shard: ShardIndex) -> &Lane {

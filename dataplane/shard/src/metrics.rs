@@ -82,6 +82,52 @@ metrics! {
     consumer_no_credit: Counter,
     /// Telemetry messages whose consumers did not answer in time.
     telemetry_released: Counter,
+    /// Messages clients published to messaging addresses.
+    messages_received: Counter,
+    /// Copies of them written to subscribers.
+    messages_sent: Counter,
+    /// Publishes refused: not permitted, not possible, or over a limit.
+    messages_refused: Counter,
+    /// Publishes refused because the session journal is full.
+    messages_refused_full: Counter,
+    /// QoS 0 copies dropped because the subscriber was away.
+    messages_dropped_offline: Counter,
+    /// QoS 0 copies dropped because the subscriber did not read.
+    messages_dropped_slow: Counter,
+    /// Copies refused because the session's queue was full.
+    messages_dropped_queue_full: Counter,
+    /// Copies refused because the tenant's queues were full.
+    messages_dropped_tenant_full: Counter,
+    /// Queued messages whose expiry was over.
+    messages_expired: Counter,
+    /// Messages queued in sessions.
+    messages_queued: Gauge,
+    /// Bytes queued in sessions.
+    messages_queued_bytes: Gauge,
+    /// Sessions whose client is connected.
+    sessions_connected: Gauge,
+    /// Sessions that wait for their client.
+    sessions_disconnected: Gauge,
+    /// Sessions that ended because their expiry was over.
+    sessions_expired: Counter,
+    /// Retained messages.
+    retained_messages: Gauge,
+    /// Retained messages not taken because the tenant has as many as it may.
+    retained_refused: Counter,
+    /// Wills published.
+    wills_published: Counter,
+    /// Wills that could not be published.
+    wills_refused: Counter,
+    /// Subscriptions to messaging addresses, of all shards.
+    topic_subscriptions: Gauge,
+    /// Publishers waiting for other shards.
+    receipts_waiting: Gauge,
+    /// Connections moved to the shard that owns their client identifier.
+    connections_moved: Counter,
+    /// Connections taken over by another one of the same client.
+    connections_taken_over: Counter,
+    /// Connections ended because their transport (TLS, WebSocket, PROXY) was broken.
+    transport_errors: Counter,
     /// Stored messages (events, command responses) taken from devices.
     stored_received: Counter,
     /// Stored messages acknowledged after they were durable.
@@ -128,4 +174,20 @@ metrics! {
     journal_state: Gauge,
     /// Time of the last journal commit in microseconds.
     journal_commit_us: Gauge,
+    /// Session journal records appended.
+    session_journal_records: Counter,
+    /// Session journal batches committed.
+    session_journal_batches: Counter,
+    /// Session journal bytes written.
+    session_journal_bytes: Counter,
+    /// Bytes the session journal occupies.
+    session_journal_bytes_used: Gauge,
+    /// Bytes the session journal may occupy.
+    session_journal_bytes_max: Gauge,
+    /// Acknowledgements waiting for a commit of the session journal.
+    session_journal_waiting: Gauge,
+    /// Session journal state: 0 healthy, 1 full, 2 failed.
+    session_journal_state: Gauge,
+    /// Time of the last session journal commit in microseconds.
+    session_journal_commit_us: Gauge,
 }

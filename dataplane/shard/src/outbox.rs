@@ -4,7 +4,7 @@
 //! room for its bytes, otherwise the caller learns at once that the target has no credit.
 
 use crate::limits::{LANE_BYTES_MAX, OUTBOX_CONTROL_MAX};
-use crate::message::{Batch, Delivery, Lane, Mailbox, PeerMessage, StoreRequest};
+use crate::message::{Batch, Delivery, Lane, Mailbox, MessageOut, PeerMessage, StoreRequest};
 use fulcrum_ring::{Doorbell, Io};
 use fulcrum_router::{DeliveryId, ShardIndex, Target};
 use std::sync::Arc;
@@ -22,14 +22,15 @@ pub(crate) struct Outbox {
     peers: Vec<Option<Peer>>,
     batches: Vec<Batch>,
     stores: Vec<Batch>,
+    messages: Vec<Batch>,
     congested: bool,
 }
 
 impl Outbox {
     pub(crate) fn new(own: ShardIndex, peers: Vec<Option<Peer>>) -> Outbox {
         let empty = || peers.iter().map(|_| Batch::default()).collect();
-        let (batches, stores) = (empty(), empty());
-        Outbox { own, peers, batches, stores, congested: false }
+        let (batches, stores, messages) = (empty(), empty(), empty());
+        Outbox { own, peers, batches, stores, messages, congested: false }
     }
 
     /// Number of shards of the node.
@@ -53,6 +54,11 @@ impl Outbox {
                 self.tell(ShardIndex(shard), message());
             }
         }
+    }
+
+    /// Whether nothing waits to be handed over.
+    pub(crate) fn is_empty(&self) -> bool {
+        [&self.batches, &self.stores, &self.messages].into_iter().flatten().all(Batch::is_empty)
     }
 
     /// Whether so many control messages wait that nothing is read that could make more.
@@ -95,18 +101,46 @@ impl Outbox {
         true
     }
 
+    /// Whether a message of so many bytes would find room in the lanes to all other shards.
+    pub(crate) fn has_message_room(&self, bytes: usize) -> bool {
+        self.peers.iter().zip(&self.messages).all(|(peer, batch)| match peer {
+            None => true,
+            Some(peer) => {
+                let queued = peer.mailbox.message_lane_from(self.own).bytes() + batch.frames.len();
+                queued + bytes <= LANE_BYTES_MAX
+            }
+        })
+    }
+
+    /// Sends a message between clients. The caller has looked for room.
+    pub(crate) fn message(&mut self, shard: ShardIndex, parcel: &[u8], message: MessageOut) {
+        let Some(batch) = self.messages.get_mut(usize::from(shard.0)) else { return };
+        let start = batch.frames.len();
+        batch.frames.extend_from_slice(parcel);
+        batch.messages.push(MessageOut { frame: start..batch.frames.len(), ..message });
+    }
+
+    /// Sends a control message that arrives behind all messages sent so far.
+    pub(crate) fn tell_behind_messages(&mut self, shard: ShardIndex, message: PeerMessage) {
+        if let Some(batch) = self.messages.get_mut(usize::from(shard.0)) {
+            batch.control.push(message);
+        }
+    }
+
     /// Hands the turn's batches over and rings; what finds no room waits for the next turn. Whether all is gone.
     pub(crate) fn flush(&mut self, io: &mut Io<'_>) -> bool {
         let mut all = true;
-        let slots = self.batches.iter_mut().zip(&mut self.stores);
-        for (peer, (batch, stores)) in self.peers.iter().zip(slots) {
+        let slots = self.batches.iter_mut().zip(&mut self.stores).zip(&mut self.messages);
+        for (peer, ((batch, stores), messages)) in self.peers.iter().zip(slots) {
             let Some(peer) = peer else { continue };
             let told = hand_over(peer.mailbox.lane_from(self.own), batch);
             let stored = hand_over(peer.mailbox.store_lane_from(self.own), stores);
-            if told == Handover::Done || stored == Handover::Done {
+            let sent = hand_over(peer.mailbox.message_lane_from(self.own), messages);
+            let all_three = [told, stored, sent];
+            if all_three.contains(&Handover::Done) {
                 io.ring_doorbell(&peer.doorbell);
             }
-            all &= told != Handover::Full && stored != Handover::Full;
+            all &= !all_three.contains(&Handover::Full);
         }
         self.congested = self.batches.iter().any(|batch| batch.control.len() > OUTBOX_CONTROL_MAX);
         all

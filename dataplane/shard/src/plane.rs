@@ -1,5 +1,6 @@
 //! Everything of a shard that a session may touch besides itself.
 
+use crate::broker::Broker;
 use crate::connections::{Connections, Hold, Key};
 use crate::forward::{Arriving, Forwarded};
 use crate::identity::Refusal;
@@ -13,7 +14,7 @@ use fulcrum_frame::{Class, Frame, FrameBuilder, FrameError, Tag};
 use fulcrum_router::{
     CommandDesk, Deliveries, DeliveryId, LinkId, Routes, ShardIndex, Target, owner,
 };
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,6 +25,14 @@ pub struct Settings {
     pub message_bytes_max: usize,
     /// Time for a client to send its CONNECT, and for the registry to answer.
     pub connect_timeout: Duration,
+    /// QoS 1 and 2 messages an MQTT 5 client may send before it has been answered.
+    pub receive_max: u16,
+    /// Longest keep-alive an MQTT 5 client is granted, in seconds; 0 for any.
+    pub keep_alive_max_s: u16,
+    /// Longest time a session outlives its connection, in seconds.
+    pub session_expiry_max_s: u32,
+    /// Where clients are sent when this node stops (MQTT 5 Server Reference).
+    pub server_reference: Option<Arc<str>>,
 }
 
 impl Default for Settings {
@@ -31,6 +40,10 @@ impl Default for Settings {
         Settings {
             message_bytes_max: crate::limits::MESSAGE_BYTES_MAX,
             connect_timeout: crate::limits::CONNECT_TIMEOUT,
+            receive_max: crate::limits::RECEIVE_MAX,
+            keep_alive_max_s: 0,
+            session_expiry_max_s: fulcrum_sessions::Limits::default().session_expiry_max_s,
+            server_reference: None,
         }
     }
 }
@@ -79,8 +92,8 @@ pub(crate) struct Plane {
     pub routes: Routes,
     pub deliveries: Deliveries<Producer>,
     pub commands: CommandDesk,
-    /// MQTT clients this shard keeps the names of, by (tenant, client id).
-    pub clients: HashMap<(Arc<str>, Box<str>), LinkId>,
+    /// Messaging between clients.
+    pub broker: Broker,
     pub outbox: Outbox,
     pub stored: Stored,
     /// Stored messages on their way to other shards.
@@ -107,6 +120,18 @@ pub(crate) struct Plane {
     pub retry: Retry,
     /// Connections to end.
     pub ending: Vec<Key>,
+    /// Connections on their way to the shard that owns their client.
+    pub moving: Vec<(Key, ShardIndex)>,
+    /// Connections that get retained messages.
+    pub walking: Vec<Key>,
+    /// Devices that take commands from now on.
+    pub attaching: Vec<(Arc<str>, Arc<str>, LinkId)>,
+    /// Connections whose transport has something to pass on.
+    pub flushes: Vec<Key>,
+    /// Connections whose TLS handshake waits for its turn.
+    pub handshakes: Vec<Key>,
+    /// Client identifiers given out.
+    pub assigned_ids: u64,
     /// Connections whose hold is over.
     pub resuming: Vec<Key>,
     pub draining: bool,

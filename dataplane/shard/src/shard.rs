@@ -1,19 +1,24 @@
 //! The shard: the ring's handler, with everything of one core behind it.
 
+use crate::broker::{Broker, SessionStore};
 use crate::connections::{Connections, Hold, Key, Protocol};
 use crate::forward::{Arriving, Forwarded};
-use crate::limits::INBOX_PER_TURN;
-use crate::message::{Mailbox, PeerMessage};
+use crate::limits::{HANDSHAKES_PER_TURN, INBOX_PER_TURN};
+use crate::message::{Mailbox, Moved, PeerMessage};
 use crate::metrics::ShardMetrics;
 use crate::outbox::{Outbox, Peer};
 use crate::plane::{Plane, Producer, Settings};
 use crate::ports::{LiveConsumer, Registry, Segments};
 use crate::retry::{Named, RETRY, Retry};
-use crate::stored::{Stored, WRITE_TOKEN, Waiter};
+use crate::stored::{JournalKind, Stored, Waiter};
 use crate::{http, mqtt};
 use fulcrum_journal::{Partition, WriteMode};
-use fulcrum_ring::{CloseReason, ConnectionId, Handler, Io, ListenerId, WriteDone};
+use fulcrum_mqtt::ReasonCode;
+use fulcrum_ring::{
+    CloseReason, ConnectionId, Detached, Handler, Io, ListenerId, TimerId, WriteDone,
+};
 use fulcrum_router::{CommandDesk, Deliveries, Outcome, Routes, ShardIndex};
+use fulcrum_transport::{HandshakeBudget, Layers, Stack};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -38,10 +43,12 @@ pub struct ShardParts {
     pub mailbox: Arc<Mailbox>,
     /// The shards of the node in order, `None` in its own place.
     pub peers: Vec<Option<Peer>>,
-    /// Listening sockets.
-    pub listeners: Vec<(TcpListener, Speaks)>,
+    /// Listening sockets, what is spoken there, and through which transport.
+    pub listeners: Vec<(TcpListener, Speaks, Layers)>,
     /// Its journal partition.
     pub partition: Partition,
+    /// What its MQTT sessions must not forget, read from the session journal.
+    pub sessions: SessionStore,
     /// How the partition's segments are written.
     pub write_mode: WriteMode,
     /// The thread that prepares segments.
@@ -63,6 +70,9 @@ pub(crate) const DRAIN_TIMER: u64 = u64::MAX - 2;
 /// Timer of what had no room before.
 const RETRY_TIMER: u64 = u64::MAX - 3;
 
+/// Timer of sessions and wills that become due.
+const SESSIONS_TIMER: u64 = u64::MAX - 4;
+
 /// How soon work that nobody will ring for is looked at again.
 const ANOTHER_LOOK: Duration = Duration::from_millis(5);
 
@@ -70,11 +80,20 @@ const ANOTHER_LOOK: Duration = Duration::from_millis(5);
 pub struct Shard {
     pub(crate) plane: Plane,
     pub(crate) mailbox: Arc<Mailbox>,
-    listeners: Vec<(TcpListener, Speaks)>,
-    speaks: HashMap<ListenerId, Speaks>,
+    listeners: Vec<(TcpListener, Speaks, Layers)>,
+    speaks: HashMap<ListenerId, (Speaks, Layers)>,
+    /// Other shards that have told what they found at start. Nobody is let in before: a message published then could
+    /// miss a session that is kept elsewhere.
+    pub(crate) ready_peers: usize,
+    session_timer: Option<(Instant, TimerId)>,
+    /// Input behind a transport, before it is taken.
+    pub(crate) plain: Vec<u8>,
+    pub(crate) handshake_budget: HandshakeBudget,
     delivery_timer: bool,
     another_look_timer: bool,
     retry_timer: bool,
+    /// Where connections that give up their socket go, by their place in the table.
+    leaving: HashMap<usize, ShardIndex>,
     /// Who was evicted in this turn: a device or application of a tenant, or all of it.
     pub(crate) evictions: HashSet<(Arc<str>, Option<Arc<str>>)>,
     pub(crate) cursor_flushed: bool,
@@ -92,9 +111,15 @@ impl Shard {
             routes: Routes::default(),
             deliveries: Deliveries::default(),
             commands: CommandDesk::default(),
-            clients: HashMap::new(),
+            broker: Broker::new(parts.sessions, parts.index),
             outbox: Outbox::new(index, parts.peers),
-            stored: Stored::new(parts.index, parts.partition, parts.segments, parts.write_mode),
+            stored: Stored::new(
+                JournalKind::Messages,
+                parts.index,
+                parts.partition,
+                parts.segments,
+                parts.write_mode,
+            ),
             forwarded: Forwarded::default(),
             arriving: Arriving::default(),
             quiet_peers: 0,
@@ -110,6 +135,12 @@ impl Shard {
             taken_commands: VecDeque::new(),
             retry: Retry::default(),
             ending: Vec::new(),
+            moving: Vec::new(),
+            walking: Vec::new(),
+            attaching: Vec::new(),
+            flushes: Vec::new(),
+            handshakes: Vec::new(),
+            assigned_ids: 0,
             resuming: Vec::new(),
             draining: false,
             frame: Vec::new(),
@@ -120,9 +151,14 @@ impl Shard {
             mailbox: parts.mailbox,
             listeners: parts.listeners,
             speaks: HashMap::new(),
+            ready_peers: 0,
+            session_timer: None,
+            plain: Vec::new(),
+            handshake_budget: HandshakeBudget::new(HANDSHAKES_PER_TURN),
             delivery_timer: false,
             another_look_timer: false,
             retry_timer: false,
+            leaving: HashMap::new(),
             evictions: HashSet::new(),
             cursor_flushed: false,
             quiet_told: false,
@@ -137,19 +173,74 @@ impl Shard {
             } else if let Some(taken) = self.plane.taken_commands.pop_front() {
                 let (tenant, device, link) = (taken.tenant, taken.device, taken.link);
                 self.plane.command_outcome(io, tenant, device, link, taken.id, Outcome::Accepted);
+            } else if let Some((tenant, device, link)) = self.plane.attaching.pop() {
+                self.plane.attach(io, tenant, device, link);
+            } else if let Some(key) = self.plane.broker.taken_over.pop() {
+                self.plane.metrics.connections_taken_over.add(1);
+                self.end_with(io, key, ReasonCode::SESSION_TAKEN_OVER);
+            } else if let Some((key, home)) = self.plane.moving.pop() {
+                self.move_out(io, key, home);
             } else if let Some(key) = self.plane.ending.pop() {
                 self.end(io, key);
             } else {
-                return;
+                break;
             }
         }
+        self.plane.pump_sessions(io);
     }
 
     pub(crate) fn end(&mut self, io: &mut Io<'_>, key: Key) {
         if let Some(connection) = self.plane.connections.by_key(key) {
             connection.hold = Hold::Closing;
-            io.close(connection.id);
+            connection.wire().close(io);
         }
+    }
+
+    /// Ends an MQTT connection with a reason, where its version has a word for it.
+    pub(crate) fn end_with(&mut self, io: &mut Io<'_>, key: Key, reason: ReasonCode) {
+        let reference = self.plane.settings.server_reference.as_deref();
+        if let Some(connection) = self.plane.connections.by_key(key)
+            && let (Protocol::Mqtt(session), mut wire) = connection.parts()
+            && session.is_open()
+            && let Some(output) = wire.output(io)
+        {
+            let going = reason == ReasonCode::SERVER_SHUTTING_DOWN && reference.is_some();
+            let reason = if going { ReasonCode::USE_ANOTHER_SERVER } else { reason };
+            mqtt::put_disconnect(session.level, reason, reference.filter(|_| going), output);
+        }
+        self.end(io, key);
+    }
+
+    /// Gives a connection's socket up, so that it can go to another shard.
+    fn move_out(&mut self, io: &mut Io<'_>, key: Key, home: ShardIndex) {
+        if let Some(connection) = self.plane.connections.by_key(key)
+            && connection.hold == Hold::Moving
+        {
+            self.leaving.insert(connection.id.index(), home);
+            io.detach(connection.id);
+        }
+    }
+
+    /// Takes a connection over from another shard.
+    pub(crate) fn move_in(&mut self, io: &mut Io<'_>, moved: Moved) {
+        let Moved { socket, stack, session, input } = moved;
+        let Ok(id) = io.adopt(socket) else {
+            tracing::warn!(
+                "a connection finds no place on the shard that owns its client identifier"
+            );
+            return;
+        };
+        let now = self.plane.now;
+        let key = self.plane.connections.insert(id, Protocol::Mqtt(session), stack, now);
+        if self.plane.draining {
+            return self.end(io, key);
+        }
+        if let Some(connection) = self.plane.connections.by_key(key) {
+            connection.input = input;
+            connection.hold = Hold::Over;
+            self.plane.resuming.push(key);
+        }
+        self.check_silence(io, key);
     }
 
     fn tell_producer(&mut self, io: &mut Io<'_>, producer: Producer, accepted: bool) {
@@ -158,7 +249,7 @@ impl Shard {
         }
         match producer {
             Producer::Mqtt { connection, packet_id } if accepted => {
-                self.acknowledge(io, connection, packet_id);
+                self.acknowledge(io, connection, packet_id, ReasonCode::SUCCESS);
             }
             Producer::Mqtt { connection, .. } => self.end(io, connection),
             Producer::Http { connection, request } => {
@@ -167,27 +258,51 @@ impl Shard {
         }
     }
 
-    fn acknowledge(&mut self, io: &mut Io<'_>, key: Key, packet_id: u16) {
+    /// Answers a message of an MQTT client.
+    fn acknowledge(&mut self, io: &mut Io<'_>, key: Key, packet_id: u16, reason: ReasonCode) {
         let Some(connection) = self.plane.connections.by_key(key) else { return };
-        let Protocol::Mqtt(session) = &mut connection.protocol else { return };
-        if let Some(output) = io.output(connection.id) {
-            session.settle(packet_id, output);
+        let (Protocol::Mqtt(session), mut wire) = connection.parts() else { return };
+        if let Some(output) = wire.output(io) {
+            session.settle(packet_id, reason, output);
+        }
+        if wire.stack.is_some() {
+            self.plane.flushes.push(key);
         }
         if self.plane.draining && !session.owes_answers() {
-            io.close(connection.id);
+            self.end_with(io, key, ReasonCode::SERVER_SHUTTING_DOWN);
+        }
+    }
+
+    /// Writes a PUBREL or PUBCOMP.
+    fn write_step(
+        &mut self,
+        io: &mut Io<'_>,
+        key: Key,
+        put: impl FnOnce(fulcrum_mqtt::ProtocolLevel, &mut Vec<u8>),
+    ) {
+        let Some(connection) = self.plane.connections.by_key(key) else { return };
+        let (Protocol::Mqtt(session), mut wire) = connection.parts() else { return };
+        if let Some(output) = wire.output(io) {
+            put(session.level, output);
+        }
+        if wire.stack.is_some() {
+            self.plane.flushes.push(key);
         }
     }
 
     fn answer_http(&mut self, io: &mut Io<'_>, key: Key, request: u64, accepted: bool) {
         let Some(connection) = self.plane.connections.by_key(key) else { return };
-        let Protocol::Http(session) = &mut connection.protocol else { return };
-        session.answer(io, connection.id, request, accepted);
+        let (Protocol::Http(session), mut wire) = connection.parts() else { return };
+        session.answer(io, &mut wire, request, accepted);
+        if wire.stack.is_some() {
+            self.plane.flushes.push(key);
+        }
         if session.has_room() {
             self.plane.release(key, Hold::Pipeline);
         }
     }
 
-    /// Tells producers what the journal's last commit, or its failure, means for them.
+    /// Tells those who wait what the journals' last commits, or their failure, mean for them.
     fn settle_stored(&mut self, io: &mut Io<'_>) {
         while let Some(waiter) = self.plane.stored.next_durable() {
             self.tell_waiter(io, waiter, true);
@@ -195,19 +310,56 @@ impl Shard {
         while let Some(waiter) = self.plane.stored.next_failed() {
             self.tell_waiter(io, waiter, false);
         }
+        let broker = &mut self.plane.broker;
+        if let Some(through) = broker.log.stored.through() {
+            broker.sessions.durable(through.0);
+        }
+        while let Some(waiter) = self.plane.broker.log.stored.next_durable() {
+            self.tell_waiter(io, waiter, true);
+        }
+        while let Some(waiter) = self.plane.broker.log.stored.next_failed() {
+            self.tell_waiter(io, waiter, false);
+        }
+        self.plane.send_forwards();
+        self.plane.pump_sessions(io);
     }
 
-    /// Tells a producer that its stored message is durable, or that it is not and will not be.
+    /// Tells who waits that something is durable, or that it is not and will not be.
     pub(crate) fn tell_waiter(&mut self, io: &mut Io<'_>, waiter: Waiter, durable: bool) {
-        let counted = durable && !matches!(waiter, Waiter::Shard { .. });
+        let counted = durable && matches!(waiter, Waiter::Mqtt { .. } | Waiter::Http { .. });
         self.plane.metrics.stored_acknowledged.add(counted.into());
         match waiter {
             Waiter::Mqtt { connection, packet_id } if durable => {
-                self.acknowledge(io, connection, packet_id);
+                self.acknowledge(io, connection, packet_id, ReasonCode::SUCCESS);
             }
-            Waiter::Mqtt { connection, .. } => self.end(io, connection),
+            Waiter::Release { connection, packet_id } if durable => {
+                self.write_step(io, connection, |level, output| {
+                    mqtt::put_pubrel(level, packet_id, output);
+                });
+            }
+            Waiter::Complete { connection, packet_id } if durable => {
+                let reason = ReasonCode::SUCCESS;
+                self.write_step(io, connection, |level, output| {
+                    mqtt::put_pubcomp(level, packet_id, reason, output);
+                });
+            }
+            Waiter::Held { connection } if durable => self.plane.held_less(connection),
+            Waiter::Mqtt { connection, .. }
+            | Waiter::Release { connection, .. }
+            | Waiter::Complete { connection, .. }
+            | Waiter::Held { connection } => {
+                self.end_with(io, connection, ReasonCode::SERVER_BUSY);
+            }
             Waiter::Http { connection, request } => {
                 self.answer_http(io, connection, request, durable);
+            }
+            Waiter::Receipt { receipt } => self.settle_receipt(io, receipt, durable),
+            Waiter::Remote { shard, receipt } => {
+                let accepted = durable;
+                self.plane.outbox.tell(shard, PeerMessage::Delivered { receipt, accepted });
+            }
+            Waiter::Forwarded { shard, number } if durable => {
+                self.plane.outbox.tell(shard, PeerMessage::Forwarded { number });
             }
             Waiter::Shard { shard, id } => {
                 self.plane.outbox.tell(shard, PeerMessage::Stored { id, accepted: durable });
@@ -215,9 +367,29 @@ impl Shard {
             Waiter::Command { tenant, device, id } if durable => {
                 self.plane.forget_command(Named { tenant, device, id });
             }
-            // A command is kept in the store then: delivered again after the restart, at least once.
-            Waiter::Command { .. } | Waiter::Nobody => {}
+            // A command is kept in the store then: delivered again after the restart, at least once. So is a forward.
+            Waiter::Command { .. } | Waiter::Forwarded { .. } | Waiter::Nobody => {}
         }
+    }
+
+    /// One of the shards that store a publisher's message has answered.
+    pub(crate) fn settle_receipt(&mut self, io: &mut Io<'_>, receipt: u32, accepted: bool) {
+        let Some(settled) = self.plane.broker.receipts.answer(receipt, accepted) else { return };
+        let reason = match settled.accepted {
+            true => ReasonCode::SUCCESS,
+            false => ReasonCode::QUOTA_EXCEEDED,
+        };
+        let level = self.plane.connections.by_key(settled.connection).map(|connection| {
+            match &connection.protocol {
+                Protocol::Mqtt(session) => session.level,
+                Protocol::Http(_) => fulcrum_mqtt::ProtocolLevel::V311,
+            }
+        });
+        if !settled.accepted && level == Some(fulcrum_mqtt::ProtocolLevel::V311) {
+            // 3.1.1 has no other word for "not stored".
+            return self.end(io, settled.connection);
+        }
+        self.acknowledge(io, settled.connection, settled.packet_id, reason);
     }
 
     fn set_timers(&mut self, io: &mut Io<'_>, lanes_empty: bool) {
@@ -231,14 +403,61 @@ impl Shard {
         let unfinished = !lanes_empty
             || self.plane.stored.wants_another_look()
             || !self.plane.parked.is_empty()
-            || !self.plane.arriving.is_empty();
+            || !self.plane.arriving.is_empty()
+            || !self.plane.broker.arriving.is_empty()
+            || self.plane.broker.log.stored.wants_another_look();
         if unfinished && !self.another_look_timer {
             self.another_look_timer = true;
             io.set_timer(ANOTHER_LOOK, ANOTHER_LOOK_TIMER);
         }
+        self.set_session_timer(io);
         if !self.plane.retry.is_empty() && !self.retry_timer {
             self.retry_timer = true;
             io.set_timer(RETRY, RETRY_TIMER);
+        }
+    }
+
+    /// Wakes this shard when a session or will is due, and soon if a will found no room.
+    fn set_session_timer(&mut self, io: &mut Io<'_>) {
+        let retry = self.plane.has_unpublished_wills().then(|| self.plane.now + RETRY);
+        let due = self.plane.broker.sessions.next_timeout();
+        let Some(due) = due.into_iter().chain(retry).min() else { return };
+        if let Some((set, timer)) = self.session_timer {
+            if set <= due {
+                return;
+            }
+            io.cancel_timer(timer);
+        }
+        let after = due.saturating_duration_since(self.plane.now);
+        self.session_timer = Some((due, io.set_timer(after, SESSIONS_TIMER)));
+    }
+
+    /// Lets clients in.
+    pub(crate) fn open_doors(&mut self, io: &mut Io<'_>) {
+        if self.ready_peers + 1 < usize::from(self.plane.outbox.shards()) {
+            return;
+        }
+        for (listener, speaks, layers) in std::mem::take(&mut self.listeners) {
+            self.speaks.insert(io.listen(listener), (speaks, layers));
+        }
+    }
+
+    /// Connections with work that is done a part at a time.
+    fn work_on(&mut self, io: &mut Io<'_>) {
+        for key in std::mem::take(&mut self.plane.walking) {
+            if self.plane.continue_walk(io, key) {
+                self.plane.walking.push(key);
+            }
+        }
+        self.plane.pump_sessions(io);
+        self.continue_handshakes(io);
+        for key in std::mem::take(&mut self.plane.flushes) {
+            if let Some(connection) = self.plane.connections.by_key(key) {
+                connection.wire().flush(io);
+            }
+        }
+        if !self.plane.walking.is_empty() || !self.plane.handshakes.is_empty() {
+            io.turn_again();
         }
     }
 
@@ -250,6 +469,19 @@ impl Shard {
         metrics.command_consumers.set(self.plane.commands.devices() as u64);
         metrics.deliveries_waiting.set(self.plane.deliveries.len() as u64);
         metrics.connections_parked.set(self.plane.parked.len() as u64);
+        let broker = &self.plane.broker;
+        metrics.topic_subscriptions.set(broker.topics.subscriptions() as u64);
+        metrics.receipts_waiting.set(broker.receipts.len() as u64);
+        metrics.retained_messages.set(broker.retained.total_use().messages as u64);
+        let sessions = broker.sessions.metrics();
+        metrics.sessions_connected.set(sessions.sessions_connected);
+        metrics.sessions_disconnected.set(sessions.sessions_disconnected);
+        metrics.sessions_expired.set(sessions.expired_sessions);
+        metrics.messages_queued.set(sessions.queued_messages);
+        metrics.messages_queued_bytes.set(sessions.queued_bytes);
+        metrics.messages_dropped_queue_full.set(sessions.dropped_queue_full);
+        metrics.messages_dropped_tenant_full.set(sessions.dropped_tenant_full);
+        metrics.messages_expired.set(sessions.expired_messages);
     }
 }
 
@@ -259,9 +491,8 @@ fn unix_ms() -> u64 {
 
 impl Handler for Shard {
     fn started(&mut self, io: &mut Io<'_>) {
-        for (listener, speaks) in std::mem::take(&mut self.listeners) {
-            self.speaks.insert(io.listen(listener), speaks);
-        }
+        self.plane.announce_recovered();
+        self.open_doors(io);
     }
 
     fn accepted(
@@ -272,12 +503,23 @@ impl Handler for Shard {
         _peer: SocketAddr,
     ) {
         let now = self.plane.now;
-        let protocol = match self.speaks.get(&listener) {
-            Some(Speaks::Http) => Protocol::Http(http::Session::new()),
-            _ => Protocol::Mqtt(mqtt::Session::new(now)),
+        let Some((speaks, layers)) = self.speaks.get(&listener) else { return io.abort(id) };
+        let protocol = match speaks {
+            Speaks::Http => Protocol::Http(http::Session::new()),
+            Speaks::Mqtt => Protocol::Mqtt(mqtt::Session::new(now)),
+        };
+        let stack = match layers.is_plain() {
+            true => None,
+            false => match Stack::new(layers) {
+                Ok(stack) => Some(Box::new(stack)),
+                Err(error) => {
+                    tracing::warn!(%error, "a connection's transport cannot be made");
+                    return io.abort(id);
+                }
+            },
         };
         self.plane.metrics.connections_accepted.add(1);
-        let key = self.plane.connections.insert(id, protocol, now);
+        let key = self.plane.connections.insert(id, protocol, stack, now);
         self.check_silence(io, key);
         if self.plane.draining {
             self.end(io, key);
@@ -294,8 +536,38 @@ impl Handler for Shard {
     }
 
     fn drained(&mut self, _io: &mut Io<'_>, id: ConnectionId) {
-        if let Some(key) = self.plane.connections.key_of(id) {
-            self.plane.release(key, Hold::Output);
+        let Some(key) = self.plane.connections.key_of(id) else { return };
+        self.plane.release(key, Hold::Output);
+        if let Some(connection) = self.plane.connections.by_key(key)
+            && let Protocol::Mqtt(session) = &mut connection.protocol
+            && std::mem::take(&mut session.stalled)
+        {
+            self.plane.broker.sessions.wake(session.session);
+            if !session.walks.is_empty() {
+                self.plane.walking.push(key);
+            }
+        }
+    }
+
+    fn detached(&mut self, io: &mut Io<'_>, id: ConnectionId, socket: Detached) {
+        let Some(mut connection) = self.plane.connections.take_by_id(id) else { return };
+        if let Some(timer) = connection.watch.take() {
+            io.cancel_timer(timer);
+        }
+        let home = self.leaving.remove(&id.index());
+        let input = std::mem::take(&mut connection.input);
+        let stack = connection.stack.take();
+        let protocol = std::mem::replace(
+            &mut connection.protocol,
+            Protocol::Mqtt(mqtt::Session::new(self.plane.now)),
+        );
+        self.plane.connections.forget(connection);
+        if let (Some(home), Protocol::Mqtt(session)) = (home, protocol) {
+            self.plane.metrics.connections_moved.add(1);
+            let moved = Box::new(Moved { socket, stack, session, input });
+            self.plane.outbox.tell(home, PeerMessage::Moved(moved));
+            // The turn's batches may have gone already.
+            io.turn_again();
         }
     }
 
@@ -308,11 +580,15 @@ impl Handler for Shard {
             io.cancel_timer(timer);
         }
         let key = connection.key;
+        self.leaving.remove(&id.index());
         if let Protocol::Mqtt(session) = &mut connection.protocol {
             session.closed(&mut self.plane, io, key);
         }
         self.plane.connections.forget(connection);
         self.after_input(io);
+        if !self.plane.outbox.is_empty() {
+            io.turn_again();
+        }
     }
 
     fn timer(&mut self, io: &mut Io<'_>, token: u64) {
@@ -334,6 +610,11 @@ impl Handler for Shard {
                 self.plane.retry(io);
                 self.after_input(io);
             }
+            SESSIONS_TIMER => {
+                self.session_timer = None;
+                self.plane.session_timeouts(io);
+                self.after_input(io);
+            }
             DRAIN_TIMER => io.stop(),
             key => self.check_silence(io, Key(key)),
         }
@@ -345,8 +626,12 @@ impl Handler for Shard {
         token: u64,
         result: Result<WriteDone, std::io::Error>,
     ) {
-        debug_assert_eq!(token, WRITE_TOKEN);
-        self.plane.stored.written(io, result, &self.plane.metrics);
+        let plane = &mut self.plane;
+        if token == JournalKind::Messages.token() {
+            plane.stored.written(io, result, &plane.metrics);
+        } else {
+            plane.broker.log.stored.written(io, result, &plane.metrics);
+        }
         self.settle_stored(io);
         self.plane.release_parked();
     }
@@ -366,7 +651,10 @@ impl Handler for Shard {
         for key in std::mem::take(&mut self.plane.resuming) {
             self.resume(io, key);
         }
+        self.work_on(io);
+        self.plane.copy_forward();
         self.plane.stored.pump(io, &self.plane.metrics);
+        self.plane.broker.log.stored.pump(io, &self.plane.metrics);
         self.settle_stored(io);
         let lanes_empty = self.plane.outbox.flush(io);
         if !self.plane.outbox.is_congested() {
@@ -384,6 +672,8 @@ impl Handler for Shard {
 
     fn has_inbox(&self) -> bool {
         // While the journal is behind, what is to be stored waits for it and not for this shard.
-        !self.mailbox.is_empty() || self.plane.arriving.is_empty() && self.mailbox.has_stores()
+        !self.mailbox.is_empty()
+            || self.plane.arriving.is_empty() && self.mailbox.has_stores()
+            || self.plane.broker.arriving.is_empty() && self.mailbox.has_messages()
     }
 }

@@ -1,7 +1,7 @@
-//! Stored messages: into the journal, and the producer's answer once they are durable.
+//! A journal partition on the ring: what is appended, who waits for which commit, which segment file has which id.
 //!
-//! The journal decides what is written where; the ring writes. Between them this module keeps who waits for which commit
-//! and which segment file the ring knows under which id.
+//! A shard has two: one for stored messages on their way to the cloud, one for what its MQTT sessions must not forget. The
+//! journal decides what is written where; the ring writes.
 
 use crate::connections::Key;
 use crate::gather::Gather;
@@ -20,8 +20,20 @@ use std::time::Instant;
 /// Who is told that a stored message is durable.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Waiter {
-    /// PUBACK to a device.
+    /// PUBACK or PUBREC to an MQTT client.
     Mqtt { connection: Key, packet_id: u16 },
+    /// PUBREL to an MQTT client.
+    Release { connection: Key, packet_id: u16 },
+    /// PUBCOMP to an MQTT client.
+    Complete { connection: Key, packet_id: u16 },
+    /// A connection that is held until what it asked for is durable.
+    Held { connection: Key },
+    /// A publisher here whose message several shards have to store.
+    Receipt { receipt: u32 },
+    /// A publisher on another shard.
+    Remote { shard: ShardIndex, receipt: u32 },
+    /// Another shard may forget what it has forwarded.
+    Forwarded { shard: ShardIndex, number: u64 },
     /// 202 to a device.
     Http { connection: Key, request: u64 },
     /// The shard that has the producer's connection.
@@ -45,8 +57,21 @@ pub(crate) enum NotStored {
     Invalid,
 }
 
-/// Token of the one journal write that may be out.
-pub(crate) const WRITE_TOKEN: u64 = 1;
+/// Which of a shard's two journals.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum JournalKind {
+    /// Stored messages of devices, read by the uplink.
+    Messages,
+    /// What MQTT sessions must not forget, read at the next start.
+    Sessions,
+}
+
+impl JournalKind {
+    /// Token of the one write of it that may be out.
+    pub(crate) fn token(self) -> u64 {
+        self as u64
+    }
+}
 
 pub(crate) struct Stored {
     partition: Partition,
@@ -61,6 +86,7 @@ pub(crate) struct Stored {
     waiting: VecDeque<(Ticket, Waiter)>,
     through: Option<Ticket>,
     retry_at: Option<Instant>,
+    kind: JournalKind,
     number: u16,
     mode: fulcrum_ring::WriteMode,
 }
@@ -75,6 +101,7 @@ struct Writing {
 
 impl Stored {
     pub(crate) fn new(
+        kind: JournalKind,
         number: u16,
         partition: Partition,
         segments: Box<dyn Segments>,
@@ -92,6 +119,7 @@ impl Stored {
             waiting: VecDeque::new(),
             through: None,
             retry_at: None,
+            kind,
             number,
             mode: ring_mode(mode),
         }
@@ -99,14 +127,50 @@ impl Stored {
 
     /// Takes a message into the next batch; `waiter` comes out of [`Stored::next_durable`] after its commit.
     pub(crate) fn append(&mut self, frame: &Frame<'_>, waiter: Waiter) -> Result<(), NotStored> {
-        let ticket = self.partition.append(frame).map_err(|error| match error {
-            AppendError::NotReady => NotStored::Later,
-            AppendError::Full | AppendError::TenantLimit => NotStored::Full,
-            AppendError::Failed => NotStored::Failed,
-            AppendError::TooLarge { .. } | AppendError::Tenant => NotStored::Invalid,
-        })?;
+        let ticket = self.partition.append(frame).map_err(not_stored)?;
         self.waiting.push_back((ticket, waiter));
         Ok(())
+    }
+
+    /// Takes a record nobody waits for yet; see [`Stored::wait`]. An essential one may use the journal's reserve.
+    pub(crate) fn append_record(
+        &mut self,
+        frame: &Frame<'_>,
+        essential: bool,
+    ) -> Result<Ticket, NotStored> {
+        let appended = match essential {
+            true => self.partition.append_essential(frame),
+            false => self.partition.append(frame),
+        };
+        appended.map_err(not_stored)
+    }
+
+    /// Whether a frame of so many bytes would be taken now.
+    pub(crate) fn check_room(&self, bytes: usize) -> Result<(), NotStored> {
+        self.partition.check_room(bytes).map_err(not_stored)
+    }
+
+    /// `waiter` comes out of [`Stored::next_durable`] after the commit of `ticket`. Tickets never go back from one call
+    /// to the next.
+    pub(crate) fn wait(&mut self, ticket: Ticket, waiter: Waiter) {
+        // A waiter for an older ticket than the last waits a little longer than it must, and the order stays.
+        let ticket = self.waiting.back().map_or(ticket, |(last, _)| ticket.max(*last));
+        self.waiting.push_back((ticket, waiter));
+    }
+
+    /// Everything up to this ticket is durable.
+    pub(crate) fn through(&self) -> Option<Ticket> {
+        self.through
+    }
+
+    /// The segments in use, oldest and newest.
+    pub(crate) fn segments(&self) -> (u64, u64) {
+        (self.partition.oldest_segment(), self.partition.current_segment())
+    }
+
+    /// Whether the journal has failed: nothing becomes durable any more.
+    pub(crate) fn has_failed(&self) -> bool {
+        matches!(self.partition.state(), PartitionState::Failed { .. })
     }
 
     /// The next waiter whose message is durable.
@@ -121,7 +185,7 @@ impl Stored {
 
     /// The next waiter whose message can never become durable, once the journal has failed.
     pub(crate) fn next_failed(&mut self) -> Option<Waiter> {
-        if !matches!(self.partition.state(), PartitionState::Failed { .. }) {
+        if !self.has_failed() {
             return None;
         }
         self.waiting.pop_front().map(|(_, waiter)| waiter)
@@ -154,10 +218,18 @@ impl Stored {
     ) {
         let Some(writing) = self.writing.take() else { return };
         let took = io.now().saturating_duration_since(writing.begun);
-        metrics.journal_commit_us.set(took.as_micros() as u64);
+        match self.kind {
+            JournalKind::Messages => &metrics.journal_commit_us,
+            JournalKind::Sessions => &metrics.session_journal_commit_us,
+        }
+        .set(took.as_micros() as u64);
         self.gather.committed(io.now(), took, writing.records, self.partition.pending_records());
         let result = result.map(|done| {
-            metrics.journal_bytes.add(done.bytes as u64);
+            match self.kind {
+                JournalKind::Messages => &metrics.journal_bytes,
+                JournalKind::Sessions => &metrics.session_journal_bytes,
+            }
+            .add(done.bytes as u64);
             self.aligned = Some(done.buffer);
         });
         if let Err(error) = &result {
@@ -210,7 +282,7 @@ impl Stored {
             self.aligned.take().unwrap_or_else(|| WriteBuffer::with_capacity_aligned(0));
         aligned.clear();
         aligned.extend_from_slice(&write.buffer);
-        io.write_durable(file, write.offset, aligned, WRITE_TOKEN);
+        io.write_durable(file, write.offset, aligned, self.kind.token());
         let records = pending - self.partition.pending_records();
         let (segment, batch, begun) = (write.segment, write.buffer, io.now());
         self.writing = Some(Writing { segment, records, batch, begun });
@@ -255,16 +327,38 @@ impl Stored {
 
     fn publish(&self, metrics: &ShardMetrics) {
         let journal = self.partition.metrics();
-        metrics.journal_records.set(journal.records);
-        metrics.journal_batches.set(journal.batches);
-        metrics.journal_bytes_used.set(journal.bytes_used);
-        metrics.journal_bytes_max.set(journal.bytes_max);
-        metrics.stored_waiting.set(self.waiting.len() as u64);
-        metrics.journal_state.set(match self.partition.state() {
+        let state = match self.partition.state() {
             PartitionState::Healthy => 0,
             PartitionState::Full => 1,
             PartitionState::Failed { .. } => 2,
-        });
+        };
+        match self.kind {
+            JournalKind::Messages => {
+                metrics.journal_records.set(journal.records);
+                metrics.journal_batches.set(journal.batches);
+                metrics.journal_bytes_used.set(journal.bytes_used);
+                metrics.journal_bytes_max.set(journal.bytes_max);
+                metrics.stored_waiting.set(self.waiting.len() as u64);
+                metrics.journal_state.set(state);
+            }
+            JournalKind::Sessions => {
+                metrics.session_journal_records.set(journal.records);
+                metrics.session_journal_batches.set(journal.batches);
+                metrics.session_journal_bytes_used.set(journal.bytes_used);
+                metrics.session_journal_bytes_max.set(journal.bytes_max);
+                metrics.session_journal_waiting.set(self.waiting.len() as u64);
+                metrics.session_journal_state.set(state);
+            }
+        }
+    }
+}
+
+fn not_stored(error: AppendError) -> NotStored {
+    match error {
+        AppendError::NotReady => NotStored::Later,
+        AppendError::Full | AppendError::TenantLimit => NotStored::Full,
+        AppendError::Failed => NotStored::Failed,
+        AppendError::TooLarge { .. } | AppendError::Tenant => NotStored::Invalid,
     }
 }
 

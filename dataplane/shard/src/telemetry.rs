@@ -3,10 +3,10 @@
 use crate::connections::{Key, Protocol};
 use crate::limits::{OUTCOME_TIMEOUT, SUBSCRIBER_BACKLOG_BYTES_MAX};
 use crate::message::{Batch, PeerMessage};
-use crate::mqtt::Outgoing;
+use crate::mqtt::{Alias, Content, Outgoing, Recipient};
 use crate::plane::{Inbound, Plane, Producer};
 use fulcrum_frame::Frame;
-use fulcrum_mqtt::{QoS, encode_publish_parts};
+use fulcrum_mqtt::{Properties, QoS};
 use fulcrum_ring::Io;
 use fulcrum_router::{DeliveryId, ShardIndex, Target};
 
@@ -174,8 +174,11 @@ impl Plane {
         let Some(connection) = self.connections.by_key(Key(target.link.key)) else {
             return Handed::Refused;
         };
-        let Protocol::Mqtt(session) = &mut connection.protocol else { return Handed::Refused };
-        if io.queued_bytes(connection.id) > SUBSCRIBER_BACKLOG_BYTES_MAX {
+        let key = connection.key;
+        let (Protocol::Mqtt(session), mut wire) = connection.parts() else {
+            return Handed::Refused;
+        };
+        if wire.queued_bytes(io) > SUBSCRIBER_BACKLOG_BYTES_MAX {
             self.metrics.consumer_no_credit.add(1);
             return Handed::Refused;
         }
@@ -190,9 +193,15 @@ impl Plane {
                 (QoS::AtLeastOnce, Some(packet_id))
             }
         };
-        let written = io.output(connection.id).is_some_and(|output| {
-            encode_publish_parts(output, topic, qos, packet_id, false, false, payload).is_ok()
+        let level = session.level;
+        let written = wire.output(io).is_some_and(|output| {
+            let content = Content::of_packet(topic, payload, false, Properties::EMPTY);
+            let to = Recipient::at_most_once(level, false, &[], Alias::None);
+            content.encode(&Recipient { qos, packet_id, ..to }, output).is_ok()
         });
+        if wire.stack.is_some() {
+            self.flushes.push(key);
+        }
         match (written, packet_id) {
             (false, None) => Handed::Refused,
             (false, Some(packet_id)) => {

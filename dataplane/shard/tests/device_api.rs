@@ -396,14 +396,14 @@ fn garbage_ends_its_own_connection_and_no_other() {
 }
 
 #[test]
-fn mqtt_5_and_unknown_levels_are_refused_in_their_own_words() {
+fn bad_credentials_and_unknown_levels_are_refused_in_their_own_words() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start(dir.path(), 1);
     let mut client = Client::open(node.mqtt[0]);
     client.write(|out| out.extend_from_slice(b"\x10\x0e\x00\x04MQTT\x05\x02\x00\x00\x00\x00\x01c"));
     let mut answer = [0; 5];
     std::io::Read::read_exact(&mut client.socket, &mut answer).unwrap();
-    assert_eq!(answer, [0x20, 3, 0, 0x84, 0]);
+    assert_eq!(answer, [0x20, 3, 0, 0x86, 0], "no user name [MQTT-3.1.4-2]");
     let mut client = Client::open(node.mqtt[0]);
     client.write(|out| out.extend_from_slice(b"\x10\x0d\x00\x04MQTT\x09\x02\x00\x00\x00\x01c"));
     assert_eq!(client.read(), Some(Seen::ConnAck(1)));
@@ -529,8 +529,12 @@ fn pipelined_requests_are_answered_in_order() {
 fn a_client_id_in_use_moves_to_the_new_connection() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start(dir.path(), 2);
-    let mut old = Client::connect(node.mqtt[0], "d1@acme");
-    let mut new = Client::connect(node.mqtt[1], "d1@acme");
+    let mut old = Client::open(node.mqtt[0]);
+    old.send_connect("d1@acme", "secret", "c", 0);
+    assert_eq!(old.read(), Some(Seen::ConnAck(0)));
+    let mut new = Client::open(node.mqtt[1]);
+    new.send_connect("d1@acme", "secret", "c", 0);
+    assert_eq!(new.read(), Some(Seen::ConnAck(0)));
     assert_eq!(old.read(), None);
     new.write(fulcrum_mqtt::encode_pingreq);
     assert_eq!(new.read(), Some(Seen::Pong));

@@ -1,5 +1,6 @@
 //! The configuration file: what may be in it, defaults, and errors that name file, line and what was expected.
 
+use crate::listeners::{Listener, Protocol, Tls};
 use fulcrum_contract::EdgeId;
 use fulcrum_journal::{JournalConfig, WriteMode};
 use serde::Deserialize;
@@ -17,8 +18,14 @@ const CONNECTIONS_DEFAULT: u64 = 65_536;
 #[serde(deny_unknown_fields)]
 pub struct Config {
     pub node: Node,
-    pub mqtt: Option<Listener>,
-    pub http: Option<Listener>,
+    pub mqtt: Option<Mqtt>,
+    pub http: Option<Http>,
+    /// More addresses, with TLS, WebSocket or PROXY protocol.
+    #[serde(default)]
+    pub listener: Vec<Listener>,
+    pub tls: Option<Tls>,
+    #[serde(default)]
+    pub sessions: Sessions,
     #[serde(default)]
     pub admin: Admin,
     #[serde(default)]
@@ -48,12 +55,61 @@ pub struct Node {
     pub verify_threads: usize,
 }
 
-/// `[mqtt]`, `[http]`
+/// `[mqtt]`
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Listener {
-    /// Address and port.
+pub struct Mqtt {
+    /// Address and port of plain MQTT.
     pub listen: SocketAddr,
+    /// Longest keep-alive an MQTT 5 client is granted, in seconds; 0 for any.
+    #[serde(default)]
+    pub keep_alive_max_s: u16,
+    /// Where MQTT 5 clients are sent when this node stops, for example `other.example:1883`.
+    pub server_reference: Option<String>,
+}
+
+/// `[http]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Http {
+    /// Address and port of plain HTTP.
+    pub listen: SocketAddr,
+}
+
+/// `[sessions]`: what is kept for MQTT clients that are away, per session and per tenant and shard. What is full refuses
+/// new messages for the session; nothing that is queued is lost.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Sessions {
+    /// Longest time a session outlives its connection, in seconds.
+    pub expiry_max_s: u32,
+    /// Messages queued for one session.
+    pub queue_messages_max: usize,
+    /// Bytes queued for one session.
+    pub queue_bytes_max: usize,
+    /// Bytes queued for one tenant's sessions on one shard.
+    pub tenant_bytes_max: usize,
+    /// Sessions of one tenant on one shard.
+    pub tenant_sessions_max: usize,
+    /// Bytes of one segment of the session journal, a multiple of 4096. Fixed when the data directory is created.
+    pub segment_bytes: u64,
+    /// Most bytes of one shard's session journal on disk.
+    pub bytes_max: u64,
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        let limits = fulcrum_sessions::Limits::default();
+        Sessions {
+            expiry_max_s: limits.session_expiry_max_s,
+            queue_messages_max: limits.queue_messages_max,
+            queue_bytes_max: limits.queue_bytes_max,
+            tenant_bytes_max: limits.tenant_bytes_max,
+            tenant_sessions_max: limits.tenant_sessions_max,
+            segment_bytes: 16 << 20,
+            bytes_max: 2 << 30,
+        }
+    }
 }
 
 /// `[admin]`
@@ -212,6 +268,10 @@ impl Config {
         let folder = whole.parent().unwrap_or(Path::new("/"));
         let absolute = |file: &mut PathBuf| *file = folder.join(&*file);
         absolute(&mut config.node.data_dir);
+        for files in config.tls.iter_mut().flat_map(|tls| &mut tls.certificate) {
+            absolute(&mut files.chain);
+            absolute(&mut files.key);
+        }
         if let Some(uplink) = &mut config.uplink {
             absolute(&mut uplink.key_file);
             uplink.ca_file.as_mut().map(absolute);
@@ -233,10 +293,16 @@ impl Config {
     }
 
     fn complaint(&self) -> Option<String> {
-        if self.mqtt.is_none() && self.http.is_none() {
+        if self.listeners().is_empty() {
             return Some(
-                "expected [mqtt] or [http] with `listen`, or nobody can connect".to_owned(),
+                "expected [mqtt] or [http] with `listen`, or a [[listener]], or nobody can connect"
+                    .to_owned(),
             );
+        }
+        let has_tls = self.tls.as_ref().is_some_and(|tls| !tls.certificate.is_empty());
+        let complaint = self.listener.iter().find_map(|listener| listener.complaint(has_tls));
+        if complaint.is_some() {
+            return complaint;
         }
         if let Some(complaint) = self.shared_address() {
             return Some(complaint);
@@ -267,15 +333,22 @@ impl Config {
         {
             return Some("uplink.cloud: expected https://host:port".to_owned());
         }
-        self.journal().validate().err().map(|error| format!("[journal] {error}"))
+        let journal = self.journal().validate().err().map(|error| format!("[journal] {error}"));
+        let sessions = || self.session_journal().validate().err();
+        journal.or_else(|| sessions().map(|error| format!("[sessions] {error}")))
     }
 
     /// Two listeners that would share one address: the kernel would give each half of the other's connections.
     fn shared_address(&self) -> Option<String> {
         let mqtt = self.mqtt.as_ref().map(|mqtt| ("mqtt", mqtt.listen));
         let http = self.http.as_ref().map(|http| ("http", http.listen));
-        let all: Vec<_> =
-            mqtt.into_iter().chain(http).chain([("admin", self.admin.listen)]).collect();
+        let more = self.listener.iter().map(|listener| ("listener", listener.listen));
+        let all: Vec<_> = mqtt
+            .into_iter()
+            .chain(http)
+            .chain([("admin", self.admin.listen)])
+            .chain(more)
+            .collect();
         all.iter().enumerate().find_map(|(index, (name, address))| {
             let (other, _) = all[..index].iter().find(|(_, taken)| taken == address)?;
             let is_fixed = address.port() != 0;
@@ -321,6 +394,35 @@ impl Config {
             connections_max: self.connections(),
             cpu: self.node.cpus.get(usize::from(index)).copied(),
             ..fulcrum_ring::RingConfig::default()
+        }
+    }
+
+    /// Every listener, the plain ones of `[mqtt]` and `[http]` first.
+    pub fn listeners(&self) -> Vec<Listener> {
+        let mqtt = self.mqtt.as_ref().map(|mqtt| Listener::plain(mqtt.listen, Protocol::Mqtt));
+        let http = self.http.as_ref().map(|http| Listener::plain(http.listen, Protocol::Http));
+        mqtt.into_iter().chain(http).chain(self.listener.iter().cloned()).collect()
+    }
+
+    /// The journal of what MQTT sessions must not forget.
+    pub fn session_journal(&self) -> JournalConfig {
+        JournalConfig {
+            segment_bytes: self.sessions.segment_bytes,
+            bytes_max: self.sessions.bytes_max,
+            write_mode: self.journal.write_mode.into(),
+            ..JournalConfig::new(self.node.data_dir.join("sessions"), self.shards())
+        }
+    }
+
+    /// What is kept for MQTT sessions.
+    pub fn session_limits(&self) -> fulcrum_sessions::Limits {
+        fulcrum_sessions::Limits {
+            session_expiry_max_s: self.sessions.expiry_max_s,
+            queue_messages_max: self.sessions.queue_messages_max,
+            queue_bytes_max: self.sessions.queue_bytes_max,
+            tenant_bytes_max: self.sessions.tenant_bytes_max,
+            tenant_sessions_max: self.sessions.tenant_sessions_max,
+            ..fulcrum_sessions::Limits::default()
         }
     }
 

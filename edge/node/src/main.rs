@@ -3,6 +3,7 @@
 mod check;
 mod config;
 mod data_dir;
+mod listeners;
 mod logging;
 mod node;
 mod observe;
@@ -27,11 +28,24 @@ A configuration that is enough to try it:
     [http]
     listen = \"127.0.0.1:8080\"
 
+With TLS and WebSocket beside it:
+
+    [[tls.certificate]]
+    chain = \"server.pem\"
+    key = \"server.key\"
+    [[listener]]
+    listen = \"[::]:8883\"
+    tls = true
+    [[listener]]
+    listen = \"0.0.0.0:8084\"
+    tls = true
+    websocket = \"/mqtt\"
+
 With [uplink] (cloud, edge, key_file; see `fulcrum edge enrol --help`) the node gets its tenants, devices and commands
 from the cloud and ships events there. Health and metrics are on [admin] listen, by default 127.0.0.1:9090:
 /started /readiness /liveness /metrics /status.
 
-Stop it with SIGTERM or Ctrl-C: it commits what it has acknowledged, tries to ship it, and exits with 0.";
+SIGHUP reads the certificates again. Stop it with SIGTERM or Ctrl-C: it commits what it has acknowledged, tries to ship it, and exits with 0.";
 
 #[derive(Parser)]
 #[command(name = "fulcrum-edge", version, about = "The Fulcrum edge node", after_help = EXAMPLES)]

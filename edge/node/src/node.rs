@@ -6,19 +6,21 @@
 //! 4. Shards drain (what they acknowledged is committed), the uplink ships what it can in a few seconds, threads end.
 
 use crate::config::{Config, Uplink};
+use crate::listeners::{Protocol, Sockets};
 use crate::observe::Observed;
 use crate::registry::{offer_patiently, unix_ms};
-use crate::segments::ShardSegments;
-use crate::shards::{Shards, Shared, Sockets, mailboxes};
+use crate::segments::{ShardSegments, journal_of};
+use crate::shards::{Shards, Shared, mailboxes};
 use crate::uplink::{Events, ShardLive, expire_commands};
 use crate::{check, data_dir, logging};
 use fulcrum_admin::{AdminConfig, Health, State};
 use fulcrum_identity::verifier::VerifierConfig;
 use fulcrum_identity::{Identity, Verifier};
-use fulcrum_journal::Tail;
+use fulcrum_journal::{JournalConfig, Tail};
 use fulcrum_maintenance::{Maintenance, MaintenanceConfig};
 use fulcrum_ring::preflight;
-use fulcrum_shard::{LiveConsumer, Message, ShardHandle};
+use fulcrum_shard::{JournalKind, LiveConsumer, Message, SessionStore, ShardHandle};
+use fulcrum_transport::ServerTls;
 use fulcrum_uplink::{
     Backoff, LinkStatus, LiveReceiver, PresenceReceiver, UplinkConfig, UplinkParts, live_channel,
     presence_channel,
@@ -57,11 +59,17 @@ pub fn run(config: Config) -> Result<(), Error> {
     // Addresses first: what is in the way there is known at once, and nothing has to be undone.
     let sockets = Sockets::open(&config)?;
     let admin = listen_for_admin(&config)?;
-    let addresses =
-        Addresses { mqtt: sockets.mqtt, http: sockets.http, admin: admin.local_addr()? };
+    let addresses = Addresses {
+        mqtt: sockets.first(Protocol::Mqtt),
+        http: sockets.first(Protocol::Http),
+        all: sockets.addresses.clone(),
+        admin: admin.local_addr()?,
+    };
+    let tls = sockets.tls.clone();
     data_dir::prepare(&config.node.data_dir)?;
     let health = Arc::new(Health::new());
-    let opened = open_journal(&config)?;
+    let opened = open_journal(&config.journal())?;
+    let kept = open_journal(&config.session_journal())?;
     let identity = Identity::open(&config.identity_file())?;
     health.set("identity", State::Ok);
     let verifier =
@@ -80,9 +88,13 @@ pub fn run(config: Config) -> Result<(), Error> {
             let live = cloud.live_sender.clone();
             Box::new(move || -> Box<dyn LiveConsumer> { Box::new(ShardLive(live.clone())) }) as _
         }),
-        segments: Box::new(move || Box::new(ShardSegments(requests.clone()))),
+        segments: Box::new(move |journal| {
+            Box::new(ShardSegments { requests: requests.clone(), journal })
+        }),
     };
-    let shards = Shards::start(&config, sockets, &mailboxes, handles, partitions, &shared)?;
+    let sessions = read_sessions(&config, kept, &shared)?;
+    let shards =
+        Shards::start(&config, sockets, &mailboxes, handles, partitions, sessions, &shared)?;
     drop(shared);
     for index in 0..shards.handles.len() {
         health.set(&format!("shard-{index}"), State::Ok);
@@ -97,7 +109,7 @@ pub fn run(config: Config) -> Result<(), Error> {
     });
     observed.refresh_health();
     let events = Events { verifier, shards: shards.handles.clone() };
-    let supervised = Supervised { shards, observed, cloud, tails, events, admin, addresses };
+    let supervised = Supervised { shards, observed, cloud, tails, events, admin, addresses, tls };
     tokio_uring::start(supervise(supervised))?;
     maintenance.stop();
     tracing::info!("stopped");
@@ -112,12 +124,14 @@ fn listen_for_admin(config: &Config) -> Result<std::net::TcpListener, Error> {
     })
 }
 
-fn open_journal(config: &Config) -> Result<fulcrum_journal::Opened, Error> {
-    let opened = fulcrum_journal::open(&config.journal())?;
+fn open_journal(config: &JournalConfig) -> Result<fulcrum_journal::Opened, Error> {
+    let opened = fulcrum_journal::open(config)?;
+    let journal = config.dir.display();
     for (number, partition) in opened.report.partitions.iter().enumerate() {
         for quarantine in &partition.quarantined {
             let damage = quarantine.damage;
             tracing::warn!(
+                %journal,
                 partition = number,
                 from = %damage.from,
                 to = %damage.to,
@@ -126,6 +140,7 @@ fn open_journal(config: &Config) -> Result<fulcrum_journal::Opened, Error> {
             );
         }
         tracing::info!(
+            %journal,
             partition = number,
             records = partition.records,
             bytes_scanned = partition.bytes_scanned,
@@ -141,13 +156,44 @@ fn open_journal(config: &Config) -> Result<fulcrum_journal::Opened, Error> {
     Ok(opened)
 }
 
+/// Reads what MQTT sessions must not forget back into memory.
+fn read_sessions(
+    config: &Config,
+    kept: fulcrum_journal::Opened,
+    shared: &Shared,
+) -> Result<Vec<SessionStore>, Error> {
+    let boot = u64::from(std::process::id()) << 32 ^ unix_ms();
+    let mut stores = Vec::new();
+    for (shard, partition) in (0..).zip(kept.partitions) {
+        let limits = config.session_limits();
+        let mode = config.journal.write_mode.into();
+        let segments = (shared.segments)(JournalKind::Sessions);
+        let mut store =
+            SessionStore::read(shard, limits, partition, mode, segments).map_err(|error| {
+                format!("cannot read the session journal of shard {shard}: {error}")
+            })?;
+        store.set_boot(boot);
+        tracing::info!(
+            shard,
+            sessions = store.sessions(),
+            queued_messages = store.queued(),
+            retained_messages = store.retained(),
+            unreadable_records = store.unreadable,
+            "MQTT sessions recovered"
+        );
+        stores.push(store);
+    }
+    Ok(stores)
+}
+
 fn start_maintenance(shards: Vec<ShardHandle>) -> Result<Maintenance, Error> {
     // Two for every segment a partition can want are more than can be asked for.
-    let queue = 64 * shards.len();
+    let queue = 128 * shards.len();
     let answer = Box::new(move |partition: u16, number: u64, result| {
+        let (journal, partition) = journal_of(partition);
         if let Some(shard) = shards.get(usize::from(partition)) {
             // Without its segment the partition would stand still.
-            offer_patiently(shard, Message::SegmentPrepared { number, result });
+            offer_patiently(shard, Message::SegmentPrepared { journal, number, result });
         }
     });
     Ok(fulcrum_maintenance::spawn(MaintenanceConfig { queue, answer })?)
@@ -193,6 +239,7 @@ impl Cloud {
 struct Addresses {
     mqtt: Option<SocketAddr>,
     http: Option<SocketAddr>,
+    all: Vec<(Protocol, SocketAddr)>,
     admin: SocketAddr,
 }
 
@@ -205,6 +252,7 @@ struct Supervised {
     events: Events,
     admin: std::net::TcpListener,
     addresses: Addresses,
+    tls: Option<Arc<ServerTls>>,
 }
 
 async fn supervise(node: Supervised) -> Result<(), Error> {
@@ -223,6 +271,7 @@ async fn supervise(node: Supervised) -> Result<(), Error> {
         shards = node.shards.handles.len(),
         mqtt = node.addresses.mqtt.map(tracing::field::display),
         http = node.addresses.http.map(tracing::field::display),
+        listeners = ?node.addresses.all,
         admin = %node.addresses.admin,
         cloud,
         "started"
@@ -244,6 +293,7 @@ async fn supervise(node: Supervised) -> Result<(), Error> {
         observed: &node.observed,
         uplink: uplink.as_ref(),
         admin: &admin,
+        tls: node.tls.as_ref(),
     };
     let outcome = watched.until_the_end().await;
     // First the shards: what they have acknowledged is committed before the uplink's last attempt to ship it.
@@ -277,6 +327,7 @@ struct Watched<'a, U, A> {
     observed: &'a Observed,
     uplink: Option<&'a JoinHandle<U>>,
     admin: &'a JoinHandle<A>,
+    tls: Option<&'a Arc<ServerTls>>,
 }
 
 impl<U, A> Watched<'_, U, A> {
@@ -284,12 +335,14 @@ impl<U, A> Watched<'_, U, A> {
     async fn until_the_end(&self) -> Result<(), Error> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hangup = signal(SignalKind::hangup())?;
         let mut period = tokio::time::interval(HEALTH_PERIOD);
         let mut expired = Instant::now();
         loop {
             tokio::select! {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
+                _ = hangup.recv() => reload(self.tls),
                 _ = period.tick() => {}
             }
             self.observed.refresh_health();
@@ -312,6 +365,19 @@ impl<U, A> Watched<'_, U, A> {
         }
         tracing::info!("stopping: taking no more connections, committing what was acknowledged");
         Ok(())
+    }
+}
+
+/// Reads the certificates again; what cannot be used changes nothing.
+fn reload(tls: Option<&Arc<ServerTls>>) {
+    let Some(tls) = tls.cloned() else { return };
+    let spawned =
+        std::thread::Builder::new().name("reload".to_owned()).spawn(move || match tls.reload() {
+            Ok(()) => tracing::info!("certificates are read again; new connections get them"),
+            Err(error) => tracing::error!(%error, "the certificates stay as they were"),
+        });
+    if let Err(error) = spawned {
+        tracing::error!(%error, "cannot read the certificates again");
     }
 }
 

@@ -1,22 +1,19 @@
 //! One thread per shard: each makes its ring where it will run it, then all learn of each other, then they go.
 
 use crate::config::Config;
+use crate::listeners::Sockets;
 use crate::registry::ShardRegistry;
 use fulcrum_identity::Verifier;
 use fulcrum_journal::Partition;
-use fulcrum_ring::{Doorbell, Ring, RingError, Waker, bind_listener};
+use fulcrum_ring::{Doorbell, Ring, RingError, Waker};
 use fulcrum_shard::{
-    LiveConsumer, Mailbox, Message, Peer, Segments, Settings, Shard, ShardHandle, ShardMetrics,
-    ShardParts, Speaks,
+    JournalKind, LiveConsumer, Mailbox, Message, Peer, Segments, SessionStore, Settings, Shard,
+    ShardHandle, ShardMetrics, ShardParts,
 };
 use fulcrum_uplink::PresenceSender;
-use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
-
-/// Connections the kernel keeps for a shard that has not accepted them yet.
-const BACKLOG: i32 = 4096;
 
 /// What all shards share.
 pub struct Shared {
@@ -25,7 +22,7 @@ pub struct Shared {
     /// Makes the consumer of live telemetry for one shard.
     pub live: Option<Box<dyn Fn() -> Box<dyn LiveConsumer>>>,
     /// Makes the way to the thread that prepares segments.
-    pub segments: Box<dyn Fn() -> Box<dyn Segments>>,
+    pub segments: Box<dyn Fn(JournalKind) -> Box<dyn Segments>>,
 }
 
 /// The running shards.
@@ -50,25 +47,26 @@ impl Shards {
         mailboxes: &[Arc<Mailbox>],
         handles: Vec<ShardHandle>,
         partitions: Vec<Partition>,
+        sessions: Vec<SessionStore>,
         shared: &Shared,
     ) -> Result<Shards, Box<dyn std::error::Error>> {
         let mut shards = Shards { handles, metrics: Vec::new(), threads: Vec::new() };
         let mut meetings = Vec::new();
-        for ((index, partition), listeners) in (0..).zip(partitions).zip(sockets.of_shards) {
+        let stores = partitions.into_iter().zip(sessions);
+        for ((index, (partition, sessions)), listeners) in (0..).zip(stores).zip(sockets.of_shards)
+        {
             let metrics = Arc::<ShardMetrics>::default();
             let handle = shards.handles[usize::from(index)].clone();
             let parts = ShardParts {
                 index,
-                settings: Settings {
-                    message_bytes_max: config.limits.message_bytes,
-                    ..Settings::default()
-                },
+                settings: settings(config),
                 mailbox: mailboxes[usize::from(index)].clone(),
                 peers: Vec::new(),
                 listeners,
                 partition,
+                sessions,
                 write_mode: config.journal.write_mode.into(),
-                segments: (shared.segments)(),
+                segments: (shared.segments)(JournalKind::Messages),
                 registry: Box::new(ShardRegistry {
                     verifier: shared.verifier.clone(),
                     shard: handle.clone(),
@@ -143,6 +141,18 @@ impl Shards {
     }
 }
 
+fn settings(config: &Config) -> Settings {
+    let mqtt = config.mqtt.as_ref();
+    let reference = mqtt.and_then(|mqtt| mqtt.server_reference.as_deref());
+    Settings {
+        message_bytes_max: config.limits.message_bytes,
+        keep_alive_max_s: mqtt.map_or(0, |mqtt| mqtt.keep_alive_max_s),
+        session_expiry_max_s: config.sessions.expiry_max_s,
+        server_reference: reference.map(Arc::from),
+        ..Settings::default()
+    }
+}
+
 /// Hears that a shard's ring is made; tells it who the others are.
 type Meeting = (Receiver<Made>, SyncSender<Vec<Option<Peer>>>);
 type Made = Result<(Waker, Doorbell), RingError>;
@@ -165,47 +175,4 @@ fn run(
     let (true, Ok(others)) = (introduced, peers.recv()) else { return Ok(()) };
     parts.peers = others;
     ring.run(&mut Shard::new(parts))
-}
-
-/// The listening sockets of all shards. Each shard has its own on the same address: the kernel spreads connections over
-/// them.
-pub struct Sockets {
-    /// Where MQTT is, if it is.
-    pub mqtt: Option<SocketAddr>,
-    /// Where HTTP is, if it is.
-    pub http: Option<SocketAddr>,
-    of_shards: Vec<Vec<(TcpListener, Speaks)>>,
-}
-
-impl Sockets {
-    /// Listens on the addresses of `config`.
-    pub fn open(config: &Config) -> Result<Sockets, String> {
-        let of_shards = (0..config.shards()).map(|_| Vec::new()).collect();
-        let mut sockets = Sockets { mqtt: None, http: None, of_shards };
-        if let Some(mqtt) = &config.mqtt {
-            sockets.mqtt = Some(sockets.listen(mqtt.listen, Speaks::Mqtt)?);
-        }
-        if let Some(http) = &config.http {
-            sockets.http = Some(sockets.listen(http.listen, Speaks::Http)?);
-        }
-        Ok(sockets)
-    }
-
-    /// The address, with the port that was given out if it named none.
-    fn listen(&mut self, address: SocketAddr, speaks: Speaks) -> Result<SocketAddr, String> {
-        let refused = |error| {
-            format!(
-                "cannot listen on {address}: {error}; is another server, or another node, running there?"
-            )
-        };
-        // Sockets that share an address would share it with another node of the same user, too, and each would get half
-        // of the devices: a socket that does not share shows whether somebody is there.
-        let alone = bind_listener(address, false, 1).map_err(refused)?;
-        let found = alone.local_addr().map_err(refused)?;
-        drop(alone);
-        for shard in &mut self.of_shards {
-            shard.push((bind_listener(found, true, BACKLOG).map_err(refused)?, speaks));
-        }
-        Ok(found)
-    }
 }

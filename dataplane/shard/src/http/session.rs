@@ -10,12 +10,13 @@ use crate::plane::{Inbound, Plane, Producer};
 use crate::ports::Ticket;
 use crate::stored::{NotStored, Waiter};
 use crate::telemetry::{Taken, route_of, topic_of};
+use crate::turn::{Turn, Wire};
 use fulcrum_frame::Class;
 use fulcrum_http::{
     CONTINUE, Decoded, Limits, Method, Progress, Request, basic_credentials, decode_resumed,
     encode_response, encode_response_head, query_value,
 };
-use fulcrum_ring::{ConnectionId, Io};
+use fulcrum_ring::Io;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -96,70 +97,59 @@ impl Session {
     }
 
     /// Takes the request at the front of `bytes`.
-    pub(crate) fn step(
-        &mut self,
-        plane: &mut Plane,
-        io: &mut Io<'_>,
-        connection: (Key, ConnectionId),
-        bytes: &[u8],
-    ) -> Step {
+    pub(crate) fn step(&mut self, turn: &mut Turn<'_, '_>, bytes: &[u8]) -> Step {
         if self.answers.len() >= HTTP_PIPELINE_MAX {
             return Step::Again(Hold::Pipeline);
         }
         let limits =
-            Limits { body_bytes_max: plane.settings.message_bytes_max, ..Limits::default() };
+            Limits { body_bytes_max: turn.plane.settings.message_bytes_max, ..Limits::default() };
         let before = self.progress;
         match decode_resumed(bytes, &limits, &mut self.progress) {
             Ok(Decoded::NeedMore { at_least }) => {
-                self.arriving_since.get_or_insert(plane.now);
+                self.arriving_since.get_or_insert(turn.plane.now);
                 Step::NeedMore { at_least }
             }
             Ok(Decoded::ContinueExpected) => {
                 // Only when nothing is to be answered first: answers go out in order.
-                if let (true, Some(output)) = (self.answers.is_empty(), io.output(connection.1)) {
+                if let (true, Some(output)) = (self.answers.is_empty(), turn.output()) {
                     output.extend_from_slice(CONTINUE);
                 }
                 Step::NeedMore { at_least: bytes.len() + 1 }
             }
             Ok(Decoded::Request { request, used }) => {
                 self.arriving_since = None;
-                let flow = self.handle(plane, io, connection, &request);
+                let flow = self.handle(turn, &request);
                 if matches!(flow, Flow::Again(_)) {
                     self.progress = before;
                 }
                 Step::of(flow, used)
             }
             Err(error) => {
-                plane.metrics.protocol_errors.add(1);
+                turn.plane.metrics.protocol_errors.add(1);
                 tracing::debug!(%error, "HTTP request refused");
                 let number = self.begin();
                 let text = match error {
                     fulcrum_http::DecodeError::BodyTooLarge => "the body is larger than allowed",
                     _ => "the request is not valid HTTP/1.1",
                 };
-                self.complete(io, connection.1, number, Answer::new((error.status(), text), false));
+                let answer = Answer::new((error.status(), text), false);
+                self.complete(turn.io, &mut turn.wire, number, answer);
                 Step::UsedThenHold(0, Hold::Closing)
             }
         }
     }
 
-    fn handle(
-        &mut self,
-        plane: &mut Plane,
-        io: &mut Io<'_>,
-        connection: (Key, ConnectionId),
-        request: &Request<'_>,
-    ) -> Flow {
-        let result = match self.prepare(plane, connection.0, request) {
-            Ok((route, device)) => self.forward(plane, io, connection, request, route, device),
+    fn handle(&mut self, turn: &mut Turn<'_, '_>, request: &Request<'_>) -> Flow {
+        let result = match self.prepare(turn.plane, turn.wire.key, request) {
+            Ok((route, device)) => self.forward(turn, request, route, device),
             Err(stop) => Err(stop),
         };
         let refused = match result {
             Ok(flow) => return flow,
             Err(Stop::Wait(hold)) => {
                 if hold == Hold::Registry {
-                    self.asking_since = Some(plane.now);
-                    self.asked_version = plane.identity_version;
+                    self.asking_since = Some(turn.plane.now);
+                    self.asked_version = turn.plane.identity_version;
                 }
                 return Flow::Again(hold);
             }
@@ -168,7 +158,7 @@ impl Session {
         let number = self.begin();
         let without_body = request.method == Method::Head;
         let answer = Answer { without_body, ..Answer::new(refused, request.keep_alive) };
-        self.complete(io, connection.1, number, answer);
+        self.complete(turn.io, &mut turn.wire, number, answer);
         if request.keep_alive { Flow::Next } else { Flow::Hold(Hold::Closing) }
     }
 
@@ -295,15 +285,13 @@ impl Session {
 
     fn forward(
         &mut self,
-        plane: &mut Plane,
-        io: &mut Io<'_>,
-        (key, id): (Key, ConnectionId),
+        turn: &mut Turn<'_, '_>,
         request: &Request<'_>,
         route: Route,
         device: Arc<str>,
     ) -> Result<Flow, Stop> {
         let Some(principal) = self.principal().cloned() else {
-            return Err(Stop::refusal(plane, Refusal::BadCredentials));
+            return Err(Stop::refusal(turn.plane, Refusal::BadCredentials));
         };
         let (class, qos) = class_and_qos(&route, request)?;
         let content_type = content_type(&route, request)?;
@@ -328,6 +316,7 @@ impl Session {
             payload: &request.body,
         };
         if class != Class::Telemetry {
+            let (plane, key) = (&mut *turn.plane, turn.wire.key);
             plane
                 .store(&inbound, Waiter::Http { connection: key, request: number })
                 .map_err(|error| Stop::not_stored(plane, key, error))?;
@@ -335,18 +324,19 @@ impl Session {
             self.note_keep_alive(request.keep_alive);
             return Ok(self.after(request.keep_alive));
         }
-        let mut targets = std::mem::take(&mut plane.targets);
+        let mut targets = std::mem::take(&mut turn.plane.targets);
         targets.clear();
-        plane.routes.matches(&principal.tenant, &route_of(&device), &mut targets);
+        turn.plane.routes.matches(&principal.tenant, &route_of(&device), &mut targets);
         let topic = topic_of(&principal.tenant, &device);
-        let producer = (qos > 0).then_some(Producer::Http { connection: key, request: number });
-        let taken = plane.publish_telemetry(io, &inbound, &topic, &targets, producer);
-        plane.targets = targets;
+        let producer =
+            (qos > 0).then_some(Producer::Http { connection: turn.wire.key, request: number });
+        let taken = turn.plane.publish_telemetry(turn.io, &inbound, &topic, &targets, producer);
+        turn.plane.targets = targets;
         self.begin();
         self.note_keep_alive(request.keep_alive);
         match taken {
-            Taken::Accepted => self.answer(io, id, number, true),
-            Taken::Released => self.answer(io, id, number, false),
+            Taken::Accepted => self.answer(turn.io, &mut turn.wire, number, true),
+            Taken::Released => self.answer(turn.io, &mut turn.wire, number, false),
             Taken::Pending => {}
         }
         Ok(self.after(request.keep_alive))
@@ -376,7 +366,7 @@ impl Session {
     pub(crate) fn answer(
         &mut self,
         io: &mut Io<'_>,
-        id: ConnectionId,
+        wire: &mut Wire<'_>,
         number: u64,
         accepted: bool,
     ) {
@@ -386,7 +376,7 @@ impl Session {
             (503, "no consumer takes this message now, or it cannot be stored; try again later")
         };
         let keep_alive = self.closes_at != Some(number);
-        self.complete(io, id, number, Answer::new(answer, keep_alive));
+        self.complete(io, wire, number, Answer::new(answer, keep_alive));
     }
 
     /// Takes no more requests; false when no answer is outstanding, so that nothing will close the connection.
@@ -400,24 +390,24 @@ impl Session {
     }
 
     /// The registry has not answered in time: the connection ends with that answer, behind those that are still due.
-    pub(crate) fn registry_is_silent(&mut self, io: &mut Io<'_>, id: ConnectionId) {
+    pub(crate) fn registry_is_silent(&mut self, wire: &mut Wire<'_>, io: &mut Io<'_>) {
         let number = self.begin();
         let refused = (Refusal::Unavailable.http_status(), Refusal::Unavailable.text());
-        self.complete(io, id, number, Answer::new(refused, false));
+        self.complete(io, wire, number, Answer::new(refused, false));
     }
 
-    fn complete(&mut self, io: &mut Io<'_>, id: ConnectionId, number: u64, answer: Answer) {
+    fn complete(&mut self, io: &mut Io<'_>, wire: &mut Wire<'_>, number: u64, answer: Answer) {
         let Some(place) = number.checked_sub(self.first) else { return };
         let Some(slot) = self.answers.get_mut(place as usize) else { return };
         *slot = Some(answer);
         while let Some(Some(answer)) = self.answers.front().copied() {
             self.answers.pop_front();
             self.first += 1;
-            if let Some(output) = io.output(id) {
+            if let Some(output) = wire.output(io) {
                 answer.write(output);
             }
             if !answer.keep_alive {
-                io.close(id);
+                wire.close(io);
             }
         }
     }

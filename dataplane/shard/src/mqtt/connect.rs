@@ -1,147 +1,386 @@
-//! CONNECT: who is it, and may it.
+//! CONNECT: who is it, may it, and which session does it get.
+//!
+//! A CONNECT is taken up to four times, each time from the front of the input: to ask the registry, to move to the shard
+//! that owns the client identifier, to attach the session there, and to greet when that is durable. Nothing of it has to
+//! be kept in between.
 
+use super::alias::{ALIASES_MAX, Given};
+use super::content::Content;
 use super::session::{Phase, Session};
-use crate::connections::{Hold, Key};
+use super::topics::is_device_topic;
+use crate::connections::Hold;
 use crate::flow::Flow;
 use crate::identity::{Adapter, Login, Password, Principal, Refusal};
-use crate::message::PeerMessage;
 use crate::plane::Plane;
 use crate::ports::Ticket;
+use crate::stored::Waiter;
+use crate::turn::{Turn, Wire};
+use bytes::Bytes;
+use fulcrum_journal::Ticket as JournalTicket;
 use fulcrum_mqtt::{
-    Connect, ConnectReturnCode, Properties, ProtocolLevel, ReasonCode, encode_connack, v5,
+    Connect, ConnectReturnCode, Property, PropertyBuffer, PropertyOwner, ProtocolLevel, ReasonCode,
+    encode_connack, v5,
 };
-use fulcrum_ring::{ConnectionId, Io};
-use fulcrum_router::{LinkId, owner};
+use fulcrum_ring::Io;
+use fulcrum_router::{owner, pattern_matches};
+use fulcrum_sessions::{Attach, AttachRefused, Room, Will};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Longest client identifier, in bytes: it is kept in memory on two shards.
+/// Longest client identifier, in bytes: it is kept in memory and in the session journal.
 const CLIENT_ID_BYTES_MAX: usize = 1024;
+/// The method of enhanced authentication this server knows: a JSON Web Token as authentication data, so that a client can
+/// show a fresh one with AUTH before the old one is over.
+pub(super) const JWT_METHOD: &str = "JWT";
+
+/// What the properties of a CONNECT ask for (MQTT 5, 3.1.2.11); for 3.1.1 the values with the same meaning.
+pub(super) struct Wishes<'a> {
+    session_expiry_s: u32,
+    receive_max: u16,
+    packet_bytes_max: u32,
+    topic_alias_max: u16,
+    method: Option<&'a str>,
+    data: Option<&'a [u8]>,
+}
+
+impl<'a> Wishes<'a> {
+    fn of(connect: &Connect<'a>) -> Wishes<'a> {
+        let mut wishes = Wishes {
+            session_expiry_s: 0,
+            receive_max: u16::MAX,
+            packet_bytes_max: u32::MAX,
+            topic_alias_max: 0,
+            method: None,
+            data: None,
+        };
+        if connect.level == ProtocolLevel::V311 && !connect.clean_session {
+            wishes.session_expiry_s = u32::MAX;
+        }
+        for property in &connect.properties {
+            match property {
+                Property::SessionExpiryInterval(seconds) => wishes.session_expiry_s = seconds,
+                Property::ReceiveMaximum(most) => wishes.receive_max = most,
+                Property::MaximumPacketSize(bytes) => wishes.packet_bytes_max = bytes,
+                Property::TopicAliasMaximum(most) => wishes.topic_alias_max = most,
+                Property::AuthenticationMethod(method) => wishes.method = Some(method),
+                Property::AuthenticationData(data) => wishes.data = Some(data.0),
+                _ => {}
+            }
+        }
+        wishes
+    }
+}
 
 impl Session {
-    /// A will is read and ignored, as Hono does. There are no stored sessions: a client that asks for one is told
-    /// "no session present" and gets a clean one.
-    pub(super) fn connect(
-        &mut self,
-        plane: &mut Plane,
-        io: &mut Io<'_>,
-        (key, id): (Key, ConnectionId),
-        connect: &Connect<'_>,
-    ) -> Flow {
-        if connect.level == ProtocolLevel::V5 {
-            plane.metrics.protocol_errors.add(1);
-            if let Some(output) = io.output(id) {
-                let reason = ReasonCode::UNSUPPORTED_PROTOCOL_VERSION;
-                // Fails on impossible property sets alone; this one is empty.
-                let _ = v5::encode_connack(false, reason, Properties::default(), output);
-            }
-            return Flow::End;
+    pub(super) fn connect(&mut self, turn: &mut Turn<'_, '_>, connect: &Connect<'_>) -> Flow {
+        self.level = connect.level;
+        match self.phase {
+            Phase::New { .. } => self.ask_registry(turn, connect),
+            Phase::Authenticating { .. } => Flow::Again(Hold::Registry),
+            Phase::Admitted => self.open(turn, connect),
+            Phase::Attached { present } => self.greet(turn, connect, present),
+            Phase::Connected => self.break_off(turn, ReasonCode::PROTOCOL_ERROR),
         }
-        if connect.client_id.len() > CLIENT_ID_BYTES_MAX {
-            return refuse(io, id, ConnectReturnCode::IdentifierRejected);
+    }
+
+    // ---- who is it -------------------------------------------------------------------------------------------------
+
+    fn ask_registry(&mut self, turn: &mut Turn<'_, '_>, connect: &Connect<'_>) -> Flow {
+        if turn.plane.draining {
+            return self.turn_away(turn, ReasonCode::SERVER_UNAVAILABLE);
         }
-        if plane.draining {
-            return refuse(io, id, ConnectReturnCode::ServerUnavailable);
+        let nameless = connect.client_id.is_empty()
+            && !connect.clean_session
+            && connect.level == ProtocolLevel::V311;
+        if nameless || connect.client_id.len() > CLIENT_ID_BYTES_MAX {
+            // [MQTT-3.1.3-8]
+            return self.turn_away(turn, ReasonCode::CLIENT_IDENTIFIER_NOT_VALID);
         }
-        let (Some(username), Some(password)) = (connect.username, connect.password) else {
-            plane.count_refusal(Refusal::BadCredentials);
-            return refuse(io, id, ConnectReturnCode::BadUserNameOrPassword);
+        let wishes = Wishes::of(connect);
+        if wishes.method.is_some_and(|method| method != JWT_METHOD) {
+            return self.turn_away(turn, ReasonCode::BAD_AUTHENTICATION_METHOD);
+        }
+        let Some(login) = login(&turn.wire, connect, &wishes) else {
+            turn.plane.count_refusal(Refusal::BadCredentials);
+            return self.turn_away(turn, ReasonCode::BAD_USER_NAME_OR_PASSWORD);
         };
-        let login = Login::Password {
-            username: username.to_owned(),
-            password: Password::new(password),
-            client_id: connect.client_id.to_owned(),
-        };
-        let ticket = Ticket(key.0);
-        if plane.registry.authenticate(ticket, Adapter::Mqtt, login).is_err() {
-            plane.count_refusal(Refusal::Unavailable);
-            return refuse(io, id, ConnectReturnCode::ServerUnavailable);
+        let ticket = Ticket(turn.wire.key.0);
+        if turn.plane.registry.authenticate(ticket, Adapter::Mqtt, login).is_err() {
+            turn.plane.count_refusal(Refusal::Unavailable);
+            return self.turn_away(turn, ReasonCode::SERVER_UNAVAILABLE);
         }
-        self.client_id = connect.client_id.into();
+        self.method = wishes.method.map(Into::into);
         self.keep_alive = Duration::from_secs(u64::from(connect.keep_alive_s));
-        self.asked_version = plane.identity_version;
-        self.phase = Phase::Authenticating { since: plane.now };
-        Flow::Hold(Hold::Registry)
+        self.asked_version = turn.plane.identity_version;
+        self.phase = Phase::Authenticating { since: turn.plane.now };
+        Flow::Again(Hold::Registry)
     }
 
     /// The registry's answer. False: the connection ends.
     pub(crate) fn authenticated(
         &mut self,
-        plane: &mut Plane,
-        io: &mut Io<'_>,
-        (key, id): (Key, ConnectionId),
+        turn: &mut Turn<'_, '_>,
         result: Result<Principal, Refusal>,
     ) -> bool {
-        let principal = match result {
-            Ok(principal) => principal,
+        if self.is_open() {
+            return self.authenticated_again(turn, result);
+        }
+        match result {
+            Ok(principal) => {
+                self.principal = Some(principal);
+                self.phase = Phase::Admitted;
+                true
+            }
             Err(refusal) => {
-                plane.count_refusal(refusal);
-                refuse(io, id, connack_code(refusal));
-                return false;
+                turn.plane.count_refusal(refusal);
+                self.turn_away(turn, connack_reason(refusal));
+                false
+            }
+        }
+    }
+
+    /// The registry has not answered in time; the connection ends.
+    pub(crate) fn registry_is_silent(&mut self, wire: &mut Wire<'_>, io: &mut Io<'_>) {
+        if let (Phase::Authenticating { .. }, Some(output)) = (&self.phase, wire.output(io)) {
+            put_connack_refusal(self.level, ReasonCode::SERVER_UNAVAILABLE, None, output);
+        }
+    }
+
+    // ---- its session -----------------------------------------------------------------------------------------------
+
+    fn open(&mut self, turn: &mut Turn<'_, '_>, connect: &Connect<'_>) -> Flow {
+        let Some(principal) = self.principal.clone() else { return Flow::End };
+        let tenant = &principal.tenant;
+        let shards = turn.plane.outbox.shards();
+        if self.client_id.is_empty() {
+            self.client_id = match connect.client_id {
+                "" => assigned_client_id(tenant, turn.plane),
+                given => given.into(),
+            };
+        }
+        let home = owner(&[tenant, &self.client_id], shards);
+        if home != turn.plane.index {
+            turn.plane.moving.push((turn.wire.key, home));
+            return Flow::Again(Hold::Moving);
+        }
+        let wishes = Wishes::of(connect);
+        let messaging = &principal.messaging;
+        let may_message = !messaging.publish.is_empty() || !messaging.subscribe.is_empty();
+        let will = match self.will(turn.plane, connect, &principal, may_message) {
+            Ok(will) => will,
+            Err(reason) => return self.turn_away(turn, reason),
+        };
+        // The device API has sessions as long as their connections, and no wills, as Hono has it.
+        let who = Attach {
+            tenant,
+            client_id: &self.client_id,
+            principal: &principal.name,
+            clean_start: connect.clean_session || !may_message,
+            expiry_s: if may_message { wishes.session_expiry_s } else { 0 },
+            receive_max: wishes.receive_max,
+            link: turn.wire.key.0,
+            will,
+        };
+        let plane = &mut *turn.plane;
+        let (now, now_ms) = (plane.now, plane.now_ms);
+        let broker = &mut plane.broker;
+        let attached = match broker.sessions.attach(&mut broker.log, who, now, now_ms) {
+            Ok(attached) => attached,
+            Err(AttachRefused::Log(Room::Later)) => {
+                plane.parked.push(turn.wire.key);
+                return Flow::Again(Hold::Journal);
+            }
+            Err(refused) => {
+                tracing::debug!(%tenant, %refused, "no session");
+                let reason = match refused {
+                    AttachRefused::TooManySessions => ReasonCode::QUOTA_EXCEEDED,
+                    AttachRefused::OtherPrincipal => ReasonCode::CLIENT_IDENTIFIER_NOT_VALID,
+                    AttachRefused::Log(_) => ReasonCode::SERVER_UNAVAILABLE,
+                };
+                return self.turn_away(turn, reason);
             }
         };
-        if !self.client_id.is_empty() {
-            let (tenant, client_id) = (principal.tenant.clone(), self.client_id.clone());
-            plane.claim(tenant, client_id, plane.link(key));
+        self.session = attached.key;
+        self.packet_bytes_max = wishes.packet_bytes_max;
+        self.receive_max = wishes.receive_max;
+        self.given_aliases = Given::new(wishes.topic_alias_max);
+        self.phase = Phase::Attached { present: attached.present };
+        plane.metrics.connections_authenticated.add(1);
+        plane.broker.taken_over.extend(attached.taken_over.map(crate::connections::Key));
+        if let Some(ended) = attached.ended {
+            plane.session_ended(turn.io, ended);
         }
-        self.phase = Phase::Connected(principal);
+        if let Some(will) = attached.will_due {
+            plane.publish_will(turn.io, will);
+        }
+        plane.tell_online(attached.key, true);
         if self.asked_version != plane.identity_version {
             // It may have been evicted before it was there.
-            plane.recheck(key);
+            plane.recheck(turn.wire.key);
         }
-        plane.metrics.connections_authenticated.add(1);
-        let Some(output) = io.output(id) else { return false };
-        encode_connack(false, ConnectReturnCode::Accepted, output);
-        true
+        let Some(ticket) = attached.ticket else {
+            return self.greet(turn, connect, attached.present);
+        };
+        self.waits = 1;
+        let waiter = Waiter::Held { connection: turn.wire.key };
+        plane.broker.log.stored.wait(JournalTicket(ticket), waiter);
+        Flow::Again(Hold::Commit)
     }
-}
 
-impl Session {
-    /// The registry has not answered in time; the connection ends.
-    pub(crate) fn registry_is_silent(&self, io: &mut Io<'_>, id: ConnectionId) {
-        if let Phase::Authenticating { .. } = self.phase {
-            refuse(io, id, ConnectReturnCode::ServerUnavailable);
+    /// The will as it is published should the connection end without DISCONNECT [MQTT-3.1.2-8]. One to the device API is
+    /// ignored, as Hono does.
+    fn will(
+        &self,
+        plane: &mut Plane,
+        connect: &Connect<'_>,
+        principal: &Principal,
+        may_message: bool,
+    ) -> Result<Option<Will>, ReasonCode> {
+        let Some(will) = &connect.will else { return Ok(None) };
+        if !may_message || is_device_topic(will.topic) {
+            return Ok(None);
         }
-        io.close(id);
-    }
-}
-
-/// Codes of Hono's MQTT adapter (facts of its connection handling, 3.1.1 column).
-fn connack_code(refusal: Refusal) -> ConnectReturnCode {
-    match refusal {
-        Refusal::BadCredentials => ConnectReturnCode::BadUserNameOrPassword,
-        Refusal::Forbidden | Refusal::NotFound => ConnectReturnCode::NotAuthorized,
-        Refusal::Unavailable => ConnectReturnCode::ServerUnavailable,
-    }
-}
-
-fn refuse(io: &mut Io<'_>, id: ConnectionId, code: ConnectReturnCode) -> Flow {
-    if let Some(output) = io.output(id) {
-        encode_connack(false, code, output);
-    }
-    Flow::End
-}
-
-impl Plane {
-    /// `link` bears the client id from now on; an older connection with it ends [MQTT-3.1.4-2].
-    pub(crate) fn claim(&mut self, tenant: Arc<str>, client_id: Box<str>, link: LinkId) {
-        let shard = owner(&[&tenant, &client_id], self.outbox.shards());
-        if shard != self.index {
-            return self.outbox.tell(shard, PeerMessage::Claim { tenant, client_id, link });
+        let permitted = &principal.messaging.publish;
+        if !permitted.iter().any(|pattern| pattern_matches(pattern, will.topic)) {
+            return Err(ReasonCode::NOT_AUTHORIZED);
         }
-        let Some(old) = self.clients.insert((tenant, client_id), link) else { return };
-        if old.shard == self.index {
-            self.ending.push(Key(old.key));
+        let content = Content::of_packet(will.topic, will.payload, will.retain, will.properties);
+        let mut frame = Vec::new();
+        if content.to_frame(&principal.tenant, will.qos, plane.now_ms, &mut frame).is_err() {
+            return Err(ReasonCode::QUOTA_EXCEEDED);
+        }
+        let delay_s = will.properties.iter().find_map(|property| match property {
+            Property::WillDelayInterval(seconds) => Some(seconds),
+            _ => None,
+        });
+        let client_id = Arc::from(&*self.client_id);
+        let (tenant, frame) = (principal.tenant.clone(), Bytes::from(frame));
+        Ok(Some(Will::new(tenant, client_id, frame, delay_s.unwrap_or(0))))
+    }
+
+    // ---- the answer ------------------------------------------------------------------------------------------------
+
+    fn greet(&mut self, turn: &mut Turn<'_, '_>, connect: &Connect<'_>, present: bool) -> Flow {
+        self.phase = Phase::Connected;
+        let settings = &turn.plane.settings;
+        let keep_alive_max = settings.keep_alive_max_s;
+        let server_keep_alive = (keep_alive_max > 0
+            && (connect.keep_alive_s == 0 || connect.keep_alive_s > keep_alive_max))
+            .then_some(keep_alive_max);
+        let message_bytes_max = settings.message_bytes_max;
+        let receive_max = settings.receive_max;
+        let session_expiry_max_s = settings.session_expiry_max_s;
+        let level = self.level;
+        let durable = turn.plane.broker.sessions.is_durable(self.session);
+        let Some(output) = turn.wire.output(turn.io) else { return Flow::End };
+        if level == ProtocolLevel::V311 {
+            encode_connack(present, ConnectReturnCode::Accepted, output);
         } else {
-            self.outbox.tell(old.shard, PeerMessage::TakenOver { link: old });
+            let wishes = Wishes::of(connect);
+            let mut properties = PropertyBuffer::new(PropertyOwner::ConnAck);
+            let expiry_s =
+                if durable { wishes.session_expiry_s.min(session_expiry_max_s) } else { 0 };
+            let assigned = connect.client_id.is_empty().then_some(&*self.client_id);
+            let all = [
+                (expiry_s != wishes.session_expiry_s)
+                    .then_some(Property::SessionExpiryInterval(expiry_s)),
+                Some(Property::ReceiveMaximum(receive_max)),
+                Some(Property::MaximumPacketSize(message_bytes_max as u32)),
+                Some(Property::TopicAliasMaximum(ALIASES_MAX)),
+                assigned.map(Property::AssignedClientIdentifier),
+                server_keep_alive.map(Property::ServerKeepAlive),
+                self.method.as_deref().map(Property::AuthenticationMethod),
+            ];
+            for property in all.into_iter().flatten() {
+                // Each is there once and permitted.
+                let _ = properties.push(property);
+            }
+            let _ =
+                v5::encode_connack(present, ReasonCode::SUCCESS, properties.properties(), output);
+            if let Some(seconds) = server_keep_alive {
+                self.keep_alive = Duration::from_secs(u64::from(seconds));
+            }
         }
+        turn.plane.broker.sessions.wake(self.session);
+        Flow::Next
     }
 
-    /// `link` is gone.
-    pub(crate) fn unclaim(&mut self, tenant: Arc<str>, client_id: Box<str>, link: LinkId) {
-        let name = (tenant, client_id);
-        if self.clients.get(&name) == Some(&link) {
-            self.clients.remove(&name);
+    /// Refuses the CONNECT.
+    fn turn_away(&mut self, turn: &mut Turn<'_, '_>, reason: ReasonCode) -> Flow {
+        let draining = turn.plane.draining;
+        let reference = turn.plane.settings.server_reference.clone().filter(|_| draining);
+        if let Some(output) = turn.output() {
+            put_connack_refusal(self.level, reason, reference.as_deref(), output);
         }
+        Flow::End
+    }
+}
+
+/// What the client shows: enhanced authentication, user name and password, or its certificate.
+fn login(wire: &Wire<'_>, connect: &Connect<'_>, wishes: &Wishes<'_>) -> Option<Login> {
+    let client_id = connect.client_id.to_owned();
+    if wishes.method.is_some() {
+        let username = connect.username.unwrap_or_default().to_owned();
+        let password = Password::new(wishes.data?);
+        return Some(Login::Password { username, password, client_id });
+    }
+    if let Some(password) = connect.password {
+        let username = connect.username.unwrap_or_default().to_owned();
+        let password = Password::new(password);
+        return Some(Login::Password { username, password, client_id });
+    }
+    let stack = wire.stack.as_deref()?;
+    let chain: Vec<Vec<u8>> = stack.client_chain().map(<[u8]>::to_vec).collect();
+    let server_name = stack.server_name().map(str::to_owned);
+    (!chain.is_empty()).then_some(Login::Certificate { chain, server_name })
+}
+
+/// An identifier for a client without one, owned by this shard so that its connection stays here [MQTT-3.1.3-6].
+fn assigned_client_id(tenant: &str, plane: &mut Plane) -> Box<str> {
+    loop {
+        plane.assigned_ids += 1;
+        // Unique over shards and restarts: the shard, the clock, a count.
+        let id = format!("auto-{:x}-{:x}-{:x}", plane.index.0, plane.now_ms, plane.assigned_ids);
+        if owner(&[tenant, &id], plane.outbox.shards()) == plane.index {
+            return id.into();
+        }
+    }
+}
+
+/// Reasons of Hono's MQTT adapter (facts of its connection handling, MQTT 5 column).
+fn connack_reason(refusal: Refusal) -> ReasonCode {
+    match refusal {
+        Refusal::BadCredentials => ReasonCode::BAD_USER_NAME_OR_PASSWORD,
+        Refusal::Forbidden | Refusal::NotFound => ReasonCode::NOT_AUTHORIZED,
+        Refusal::Unavailable => ReasonCode::SERVER_UNAVAILABLE,
+    }
+}
+
+fn put_connack_refusal(
+    level: ProtocolLevel,
+    reason: ReasonCode,
+    reference: Option<&str>,
+    out: &mut Vec<u8>,
+) {
+    if level == ProtocolLevel::V311 {
+        return encode_connack(false, return_code(reason), out);
+    }
+    let mut properties = PropertyBuffer::new(PropertyOwner::ConnAck);
+    let reason = match reference {
+        Some(reference) if properties.push(Property::ServerReference(reference)).is_ok() => {
+            ReasonCode::USE_ANOTHER_SERVER
+        }
+        _ => reason,
+    };
+    let _ = v5::encode_connack(false, reason, properties.properties(), out);
+}
+
+/// The same in the words of 3.1.1 (table 3.1).
+fn return_code(reason: ReasonCode) -> ConnectReturnCode {
+    match reason {
+        ReasonCode::CLIENT_IDENTIFIER_NOT_VALID => ConnectReturnCode::IdentifierRejected,
+        ReasonCode::SERVER_UNAVAILABLE => ConnectReturnCode::ServerUnavailable,
+        ReasonCode::BAD_USER_NAME_OR_PASSWORD => ConnectReturnCode::BadUserNameOrPassword,
+        _ => ConnectReturnCode::NotAuthorized,
     }
 }

@@ -1,289 +1,195 @@
-//! PUBLISH from a device: telemetry, events, command responses.
+//! PUBLISH: which face of the listener a topic belongs to, and what both have in common.
 
+use super::device_publish::DeviceRoute;
 use super::session::Session;
-use super::topics::{Address, PublishTopic, bag_pairs, decode_request_id, parse_publish};
-use crate::connections::{Hold, Key};
+use super::topics::is_device_topic;
+use crate::broker::{Publication, Routed};
+use crate::connections::Hold;
 use crate::flow::Flow;
-use crate::identity::{Adapter, Refusal, Role};
-use crate::limits::AUTHORISED_DEVICES_MAX;
-use crate::plane::{Inbound, Plane, Producer};
-use crate::ports::Ticket;
-use crate::stored::{NotStored, Waiter};
-use crate::telemetry::{Taken, route_of, topic_of};
-use fulcrum_frame::Class;
-use fulcrum_mqtt::{Publish, QoS};
-use fulcrum_ring::{ConnectionId, Io};
-use fulcrum_router::Target;
-use std::sync::Arc;
+use crate::turn::Turn;
+use fulcrum_mqtt::{Property, ProtocolLevel, Publish, QoS, ReasonCode};
+use fulcrum_router::{LinkId, Matches, pattern_matches};
 
-/// Where the last telemetry topic of this connection leads: most devices publish to one.
+use super::alias::AliasError;
+use super::content::Content;
+
+/// Where the last topic of this connection leads: most clients publish to one.
 #[derive(Default)]
 pub(crate) struct RouteCache {
-    topic: String,
-    version: Option<u64>,
-    device: Arc<str>,
-    consumer_topic: String,
-    targets: Vec<Target>,
+    pub(super) topic: String,
+    pub(super) to: To,
 }
 
-/// What a topic's property bag says.
+/// The face it belongs to, and what was found out about it.
 #[derive(Default)]
-struct Bag {
-    content_type: String,
-    ttl_s: Option<u32>,
-    properties: Vec<(String, String)>,
+pub(super) enum To {
+    #[default]
+    Nowhere,
+    /// Telemetry of the connection's own device.
+    Device(DeviceRoute),
+    /// A messaging address the client may publish to.
+    Messaging(Box<Matches>),
 }
 
 impl Session {
-    pub(super) fn publish(
-        &mut self,
-        plane: &mut Plane,
-        io: &mut Io<'_>,
-        connection: (Key, ConnectionId),
-        publish: &Publish<'_>,
-    ) -> Flow {
-        let hit = self.route.version == Some(plane.routes.version());
-        if hit && self.route.topic == publish.topic && publish.qos == QoS::AtMostOnce {
-            return self.publish_telemetry(plane, io, connection, publish, &Bag::default());
+    pub(super) fn publish(&mut self, turn: &mut Turn<'_, '_>, publish: &Publish<'_>) -> Flow {
+        if publish.properties.is_empty() {
+            return self.publish_named(turn, publish);
         }
-        self.publish_parsed(plane, io, connection, publish)
-    }
-
-    fn publish_parsed(
-        &mut self,
-        plane: &mut Plane,
-        io: &mut Io<'_>,
-        connection: (Key, ConnectionId),
-        publish: &Publish<'_>,
-    ) -> Flow {
-        let Some(principal) = self.principal() else { return Flow::End };
-        let topic = parse_publish(publish.topic);
-        let (Role::Device, Some(topic), true) =
-            (principal.role, topic, publish.qos != QoS::ExactlyOnce)
-        else {
-            plane.metrics.protocol_errors.add(1);
-            tracing::debug!(
-                "publish refused: not a topic of the device API, not QoS 0 or 1, or not a device"
-            );
-            return Flow::End;
-        };
-        let (address, bag) = match topic {
-            PublishTopic::Message { address, bag, .. } => (address, bag),
-            PublishTopic::Response { address, bag, .. } => (address, bag),
-        };
-        let device = match self.device_of(plane, connection.0, address) {
-            Ok(device) => device,
-            Err(flow) => return flow,
-        };
-        let bag = Bag::parse(bag);
-        match topic {
-            PublishTopic::Message { class: Class::Event, .. } => {
-                if publish.qos != QoS::AtLeastOnce {
-                    plane.metrics.protocol_errors.add(1);
-                    return Flow::End;
+        let mut alias = None;
+        for property in &publish.properties {
+            match property {
+                Property::TopicAlias(number) => alias = Some(number),
+                // A client must not send one [MQTT-3.3.4-6].
+                Property::SubscriptionIdentifier(_) => {
+                    return self.break_off(turn, ReasonCode::PROTOCOL_ERROR);
                 }
-                self.publish_stored(plane, connection.0, publish, &device, &bag, None)
-            }
-            PublishTopic::Message { .. } => {
-                self.refresh_route(plane, publish.topic, device);
-                self.publish_telemetry(plane, io, connection, publish, &bag)
-            }
-            PublishTopic::Response { request_id, status, .. } => {
-                let Some((correlation, reply)) = decode_request_id(request_id, &device) else {
-                    plane.metrics.protocol_errors.add(1);
-                    return Flow::End;
-                };
-                let response = Some((correlation.as_str(), reply.as_str(), status));
-                self.publish_stored(plane, connection.0, publish, &device, &bag, response)
+                _ => {}
             }
         }
-    }
-
-    /// The device a topic names: the connection's own, or one the gateway may act for.
-    fn device_of(
-        &mut self,
-        plane: &mut Plane,
-        key: Key,
-        address: Address<'_>,
-    ) -> Result<Arc<str>, Flow> {
-        let Some(principal) = self.principal() else { return Err(Flow::End) };
-        if !address.tenant.is_empty() && *address.tenant != *principal.tenant {
-            plane.count_refusal(Refusal::Forbidden);
-            return Err(Flow::End);
-        }
-        if address.device.is_empty() || *address.device == *principal.name {
-            return Ok(principal.name.clone());
-        }
-        if self.authorised.get(address.device) == Some(&plane.identity_version) {
-            return Ok(address.device.into());
-        }
-        let (tenant, gateway) = (principal.tenant.clone(), principal.name.clone());
-        let ticket = Ticket(key.0);
-        match plane.registry.authorise(ticket, Adapter::Mqtt, &tenant, &gateway, address.device) {
-            Ok(()) => {
-                self.asking_since = Some(plane.now);
-                self.asked_version = plane.identity_version;
-                Err(Flow::Again(Hold::Registry))
-            }
-            Err(_) => {
-                plane.count_refusal(Refusal::Unavailable);
-                Err(Flow::End)
-            }
-        }
-    }
-
-    /// The registry's answer about a device the peer wants to act for. False: the connection ends.
-    pub(crate) fn authorised(
-        &mut self,
-        plane: &Plane,
-        device: String,
-        result: Result<(), Refusal>,
-    ) -> bool {
-        self.asking_since = None;
-        if let Err(refusal) = result {
-            plane.count_refusal(refusal);
-            return false;
-        }
-        if self.authorised.len() >= AUTHORISED_DEVICES_MAX {
-            self.authorised.clear();
-        }
-        self.authorised.insert(device, self.asked_version);
-        true
-    }
-
-    fn refresh_route(&mut self, plane: &Plane, topic: &str, device: Arc<str>) {
-        let Some(principal) = self.principal() else { return };
-        let tenant = principal.tenant.clone();
-        let route = &mut self.route;
-        route.topic.clear();
-        route.version = Some(plane.routes.version());
-        route.consumer_topic = topic_of(&tenant, &device);
-        route.targets.clear();
-        plane.routes.matches(&tenant, &route_of(&device), &mut route.targets);
-        // A cached route is for the connection's own device: a gateway's permission is looked at each time. A property
-        // bag is not remembered either.
-        if !Arc::ptr_eq(&device, &principal_name(self)) || topic.contains("/?") {
-            self.route.version = None;
-        } else {
-            self.route.topic.push_str(topic);
-        }
-        self.route.device = device;
-    }
-
-    fn publish_telemetry(
-        &mut self,
-        plane: &mut Plane,
-        io: &mut Io<'_>,
-        (key, id): (Key, ConnectionId),
-        publish: &Publish<'_>,
-        bag: &Bag,
-    ) -> Flow {
-        let route = std::mem::take(&mut self.route);
-        let Some(principal) = self.principal() else { return Flow::End };
-        let gateway = if *route.device == *principal.name { "" } else { &*principal.name };
-        let inbound = Inbound {
-            class: Class::Telemetry,
-            device: &route.device,
-            ..inbound(&principal.tenant, gateway, publish, bag)
+        let Some(alias) = alias else { return self.publish_named(turn, publish) };
+        let known = self.received_aliases.get_or_insert_default();
+        let topic = match publish.topic {
+            "" => known.topic(alias).map(str::to_owned),
+            topic => known.learn(alias, topic).map(|()| topic.to_owned()),
         };
-        let producer =
-            publish.packet_id.map(|packet_id| Producer::Mqtt { connection: key, packet_id });
-        let topic = &route.consumer_topic;
-        let taken = plane.publish_telemetry(io, &inbound, topic, &route.targets, producer);
-        self.route = route;
-        let Some(packet_id) = publish.packet_id else { return Flow::Next };
-        match taken {
-            // 3.1.1 has no word for "not taken" but to close; Hono's default does the same.
-            Taken::Released => return Flow::End,
-            Taken::Pending => self.owe(packet_id),
-            Taken::Accepted => {
-                self.owe(packet_id);
-                let Some(output) = io.output(id) else { return Flow::End };
-                self.settle(packet_id, output);
+        match topic {
+            Ok(topic) => self.publish_named(turn, &Publish { topic: &topic, ..*publish }),
+            Err(AliasError::OutOfRange) => self.break_off(turn, ReasonCode::TOPIC_ALIAS_INVALID),
+            Err(AliasError::Unknown) => self.break_off(turn, ReasonCode::PROTOCOL_ERROR),
+        }
+    }
+
+    fn publish_named(&mut self, turn: &mut Turn<'_, '_>, publish: &Publish<'_>) -> Flow {
+        if publish.qos != QoS::AtMostOnce
+            && self.level == ProtocolLevel::V5
+            && self.owed() >= usize::from(turn.plane.settings.receive_max)
+        {
+            // [MQTT-3.3.4-7]
+            return self.break_off(turn, ReasonCode::RECEIVE_MAXIMUM_EXCEEDED);
+        }
+        match self.route.as_deref() {
+            Some(route) if route.topic == publish.topic => match route.to {
+                To::Messaging(_) => return self.publish_messaging(turn, publish),
+                To::Device(_) => return self.publish_device(turn, publish),
+                To::Nowhere => {}
+            },
+            _ => {}
+        }
+        match is_device_topic(publish.topic) {
+            true => self.publish_device(turn, publish),
+            false => self.publish_messaging(turn, publish),
+        }
+    }
+
+    fn publish_messaging(&mut self, turn: &mut Turn<'_, '_>, publish: &Publish<'_>) -> Flow {
+        let Some(principal) = self.principal() else { return Flow::End };
+        let (tenant, rights) = (principal.tenant.clone(), principal.messaging.clone());
+        let mut route = self.route.take().unwrap_or_default();
+        let topics = &turn.plane.broker.topics;
+        let known = route.topic == publish.topic;
+        let current = match &mut route.to {
+            To::Messaging(matches) => known && topics.is_current(&tenant, matches),
+            _ => false,
+        };
+        let matches = match std::mem::take(&mut route.to) {
+            To::Messaging(matches) if current => matches,
+            other => {
+                let permitted =
+                    rights.publish.iter().any(|pattern| pattern_matches(pattern, publish.topic));
+                if !permitted {
+                    return self.refuse_publish(turn, publish, refusal_of(publish.topic));
+                }
+                let mut matches = match other {
+                    To::Messaging(matches) => matches,
+                    _ => Box::default(),
+                };
+                let own = LinkId { shard: turn.plane.index, key: self.session.0 };
+                topics.matches(&tenant, publish.topic, Some(own), &mut matches);
+                route.topic.clear();
+                route.topic.push_str(publish.topic);
+                matches
+            }
+        };
+        let content = Content::of_publish(publish.topic, publish);
+        let publication = Publication {
+            tenant: &tenant,
+            content,
+            qos: publish.qos,
+            publisher: Some((self.session, turn.wire.key, publish.packet_id)),
+            will: None,
+        };
+        let routed = turn.plane.publish_message(turn.io, &publication, &matches);
+        route.to = To::Messaging(matches);
+        self.route = Some(route);
+        self.take_self_copies(turn, &content);
+        match routed {
+            Routed::Done(reason) => self.answer_publish(turn, publish, reason),
+            Routed::Waiting => {
+                publish.packet_id.into_iter().for_each(|id| self.owe(id, publish.qos));
+                Flow::Next
+            }
+            Routed::Later(hold) => {
+                match hold {
+                    Hold::Lanes => turn.plane.congested.push(turn.wire.key),
+                    _ => turn.plane.parked.push(turn.wire.key),
+                }
+                Flow::Again(hold)
+            }
+            Routed::Refused(ReasonCode::RECEIVE_MAXIMUM_EXCEEDED) => {
+                self.break_off(turn, ReasonCode::RECEIVE_MAXIMUM_EXCEEDED)
+            }
+            Routed::Refused(reason) => self.refuse_publish(turn, publish, reason),
+        }
+    }
+
+    /// The publisher is subscribed to its own topic at QoS 0.
+    fn take_self_copies(&mut self, turn: &mut Turn<'_, '_>, content: &Content<'_>) {
+        if turn.plane.broker.self_copies.is_empty() {
+            return;
+        }
+        for copy in std::mem::take(&mut turn.plane.broker.self_copies) {
+            let Some(output) = turn.wire.output(turn.io) else { return };
+            if self.write_at_most_once(content, copy.retain, &copy.ids, output) {
+                turn.plane.metrics.messages_sent.add(1);
             }
         }
+    }
+
+    pub(super) fn answer_publish(
+        &mut self,
+        turn: &mut Turn<'_, '_>,
+        publish: &Publish<'_>,
+        reason: ReasonCode,
+    ) -> Flow {
+        let Some(packet_id) = publish.packet_id else { return Flow::Next };
+        self.owe(packet_id, publish.qos);
+        let Some(output) = turn.output() else { return Flow::End };
+        self.settle(packet_id, reason, output);
         Flow::Next
     }
 
-    fn publish_stored(
+    /// Says no in the acknowledgement where the protocol can, and otherwise by ending the connection [MQTT-3.3.5-2]:
+    /// never with silence that looks like success.
+    pub(super) fn refuse_publish(
         &mut self,
-        plane: &mut Plane,
-        key: Key,
+        turn: &mut Turn<'_, '_>,
         publish: &Publish<'_>,
-        device: &Arc<str>,
-        bag: &Bag,
-        response: Option<(&str, &str, u16)>,
+        reason: ReasonCode,
     ) -> Flow {
-        let Some(principal) = self.principal() else { return Flow::End };
-        let gateway = if **device == *principal.name { "" } else { &*principal.name };
-        let class = if response.is_some() { Class::CommandResponse } else { Class::Event };
-        let inbound = Inbound {
-            class,
-            device,
-            response,
-            ..inbound(&principal.tenant, gateway, publish, bag)
-        };
-        let waiter = match publish.packet_id {
-            Some(packet_id) => Waiter::Mqtt { connection: key, packet_id },
-            None => Waiter::Nobody,
-        };
-        match plane.store(&inbound, waiter) {
-            Ok(()) => {
-                publish.packet_id.into_iter().for_each(|packet_id| self.owe(packet_id));
-                Flow::Next
-            }
-            Err(NotStored::Later) => {
-                plane.parked.push(key);
-                Flow::Again(Hold::Journal)
-            }
-            Err(NotStored::Full | NotStored::Failed | NotStored::Invalid) => Flow::End,
+        turn.plane.metrics.messages_refused.add(1);
+        tracing::debug!(topic = publish.topic, reason = reason.as_u8(), "publish refused");
+        match (self.level, publish.packet_id) {
+            (ProtocolLevel::V5, Some(_)) => self.answer_publish(turn, publish, reason),
+            _ => self.end_with(turn, reason),
         }
     }
 }
 
-fn principal_name(session: &Session) -> Arc<str> {
-    session.principal().map(|principal| principal.name.clone()).unwrap_or_default()
-}
-
-/// The parts all kinds of publish share; class and device are the caller's.
-fn inbound<'a>(
-    tenant: &'a str,
-    gateway: &'a str,
-    publish: &'a Publish<'_>,
-    bag: &'a Bag,
-) -> Inbound<'a> {
-    Inbound {
-        class: Class::Telemetry,
-        qos: publish.qos.as_u8(),
-        tenant,
-        device: "",
-        gateway,
-        adapter: Adapter::Mqtt.type_name(),
-        origin: publish.topic,
-        content_type: &bag.content_type,
-        ttl_s: bag.ttl_s,
-        retain: publish.retain,
-        idempotency: "",
-        properties: &bag.properties,
-        response: None,
-        payload: publish.payload,
-    }
-}
-
-impl Bag {
-    fn parse(text: &str) -> Bag {
-        let mut bag = Bag::default();
-        if text.is_empty() {
-            return bag;
-        }
-        for (key, value) in bag_pairs(text) {
-            match key.as_str() {
-                "content-type" => bag.content_type = value,
-                "hono-ttl" => bag.ttl_s = value.parse().ok(),
-                "on-error" | "correlation-id" => {}
-                _ => bag.properties.push((key, value)),
-            }
-        }
-        bag
+/// Why a client may not publish there.
+fn refusal_of(topic: &str) -> ReasonCode {
+    match topic.starts_with('$') {
+        true => ReasonCode::TOPIC_NAME_INVALID,
+        false => ReasonCode::NOT_AUTHORIZED,
     }
 }

@@ -1,24 +1,31 @@
 //! One MQTT connection's state and what its packets mean.
 
+use super::alias::{Given, Received};
+use super::content::{Alias, Content, Recipient};
 use super::publish::RouteCache;
+use super::reply::{put_disconnect, put_puback, put_pubcomp, put_pubrec, put_release};
 use super::topics::{CommandFilter, encode_request_id};
-use crate::connections::Key;
+use crate::broker::Walk;
+use crate::connections::{Hold, Key};
 use crate::flow::{Flow, Step};
 use crate::identity::Principal;
-use crate::limits::{CONNECT_BYTES_MAX, UNACKNOWLEDGED_MAX};
-use crate::message::PeerMessage;
+use crate::limits::{CONNECT_BYTES_MAX, DEVICE_PACKET_ID_MIN, UNACKNOWLEDGED_MAX};
 use crate::plane::{Plane, TakenCommand};
+use crate::stored::Waiter;
+use crate::turn::Turn;
+use fulcrum_journal::Ticket;
 use fulcrum_mqtt::{
-    DecodeContext, DecodeError, Decoded, Packet, ProtocolLevel, encode_connack, encode_pingresp,
-    encode_puback,
+    DecodeContext, DecodeError, Decoded, Packet, ProtocolLevel, QoS, ReasonCode, encode_connack,
+    encode_pingresp,
 };
-use fulcrum_ring::{ConnectionId, Io};
-use fulcrum_router::{Command, DeliveryId, Outcome, ShardIndex, owner};
+use fulcrum_ring::Io;
+use fulcrum_router::{Command, DeliveryId, Outcome, ShardIndex};
+use fulcrum_sessions::{Ack, Leave, SessionKey};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// A message sent at QoS 1 that the peer has not acknowledged.
+/// A message of the device API sent at QoS 1 that the peer has not acknowledged.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Outgoing {
     /// Its outcome goes to the shard that made the delivery.
@@ -33,10 +40,14 @@ pub(crate) enum Outgoing {
 pub(crate) enum Phase {
     /// CONNECT is to come.
     New { since: Instant },
-    /// The registry is asked.
+    /// The registry is asked; CONNECT is taken again when it has answered.
     Authenticating { since: Instant },
+    /// The registry knows it. CONNECT is taken again, on the shard that owns the client identifier.
+    Admitted,
+    /// It has its session; CONNACK leaves when that is durable.
+    Attached { present: bool },
     /// Open.
-    Connected(Principal),
+    Connected,
 }
 
 /// A device's command subscription.
@@ -46,24 +57,53 @@ pub(crate) struct CommandSubscription {
     pub device: Arc<str>,
 }
 
+/// A message of the peer that is to be answered with PUBACK or PUBREC.
+struct Owed {
+    packet_id: u16,
+    exactly_once: bool,
+    /// The answer, once it is due.
+    reason: Option<ReasonCode>,
+}
+
 /// One MQTT connection.
 pub(crate) struct Session {
     pub phase: Phase,
+    pub level: ProtocolLevel,
+    pub principal: Option<Principal>,
+    /// Its session in the shard's session state, once attached.
+    pub session: SessionKey,
     pub client_id: Box<str>,
     pub keep_alive: Duration,
-    pub route: RouteCache,
-    pub commands: Option<CommandSubscription>,
-    /// Filters relative to the tenant, of an application.
+    /// What the peer takes: largest packet in bytes, messages at QoS above 0 under way.
+    pub packet_bytes_max: u32,
+    pub receive_max: u16,
+    pub route: Option<Box<RouteCache>>,
+    pub commands: Option<Box<CommandSubscription>>,
+    /// Filters of telemetry, relative to the tenant, of an application.
     pub filters: Vec<Box<str>>,
+    /// Retained messages on their way to new subscriptions.
+    pub walks: VecDeque<Walk>,
+    /// The peer does not read: what its session has waits until it does.
+    pub stalled: bool,
+    /// What the client's DISCONNECT said, once it came.
+    pub leave: Leave,
+    /// Codes for the answer to the SUBSCRIBE or UNSUBSCRIBE that waits for the journal or other shards.
+    pub subscribing: Option<Vec<ReasonCode>>,
+    /// How many commits and shards the packet at the front of the input waits for.
+    pub waits: u16,
+    /// Method of enhanced authentication, if the client uses it.
+    pub method: Option<Box<str>>,
+    pub(super) received_aliases: Option<Box<Received>>,
+    pub(super) given_aliases: Option<Box<Given>>,
     /// Devices a gateway may act for, with the registry version the answer is good for.
-    pub(super) authorised: HashMap<String, u64>,
+    pub(super) authorised: Option<Box<HashMap<String, u64>>>,
     /// Since when the registry owes an answer about a device.
     pub(super) asking_since: Option<Instant>,
     /// The registry's version when it was asked: its answer may be as old.
     pub(super) asked_version: u64,
-    /// Messages at QoS 1 from the peer in the order they came, and whether their PUBACK is due. PUBACKs leave in that
-    /// order [MQTT-4.6.0-2], though telemetry and events of several devices are settled in any.
-    unanswered: VecDeque<(u16, bool)>,
+    /// Messages at QoS 1 and 2 from the peer in the order they came. Their PUBACKs and PUBRECs leave in that order
+    /// [MQTT-4.6.0-2] [MQTT-4.6.0-3], though they are settled in any.
+    owed: VecDeque<Owed>,
     outgoing: HashMap<u16, Outgoing>,
     last_packet_id: u16,
 }
@@ -72,26 +112,41 @@ impl Session {
     pub(crate) fn new(now: Instant) -> Session {
         Session {
             phase: Phase::New { since: now },
+            level: ProtocolLevel::V311,
+            principal: None,
+            session: SessionKey(u64::MAX),
             client_id: Box::default(),
             keep_alive: Duration::ZERO,
-            route: RouteCache::default(),
+            packet_bytes_max: u32::MAX,
+            receive_max: u16::MAX,
+            route: None,
             commands: None,
             filters: Vec::new(),
-            authorised: HashMap::new(),
+            walks: VecDeque::new(),
+            stalled: false,
+            leave: Leave { keep_will: true, expiry_s: None },
+            subscribing: None,
+            waits: 0,
+            method: None,
+            received_aliases: None,
+            given_aliases: None,
+            authorised: None,
             asking_since: None,
             asked_version: 0,
-            unanswered: VecDeque::new(),
+            owed: VecDeque::new(),
             outgoing: HashMap::new(),
-            last_packet_id: 0,
+            last_packet_id: u16::MAX,
         }
+    }
+
+    /// Whether CONNACK is out: messages may follow.
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self.phase, Phase::Connected)
     }
 
     /// Who it is, once that is known.
     pub(crate) fn principal(&self) -> Option<&Principal> {
-        match &self.phase {
-            Phase::Connected(principal) => Some(principal),
-            _ => None,
-        }
+        self.principal.as_ref()
     }
 
     /// When the peer will have been silent, or the registry slow, for too long.
@@ -107,117 +162,144 @@ impl Session {
             Phase::New { since } | Phase::Authenticating { since } => {
                 Some(*since + connect_timeout)
             }
-            Phase::Connected(_) if self.keep_alive.is_zero() => None,
-            // One and a half times the keep-alive [MQTT-3.1.2-24].
-            Phase::Connected(_) => Some(last_input + self.keep_alive * 3 / 2),
+            Phase::Admitted | Phase::Attached { .. } => Some(last_input + connect_timeout),
+            Phase::Connected if self.keep_alive.is_zero() => None,
+            // One and a half times the keep-alive [MQTT-3.1.2-24] [MQTT-3.1.2-22].
+            Phase::Connected => Some(last_input + self.keep_alive * 3 / 2),
         }
     }
 
     /// Takes the packet at the front of `bytes`.
-    pub(crate) fn step(
-        &mut self,
-        plane: &mut Plane,
-        io: &mut Io<'_>,
-        connection: (Key, ConnectionId),
-        bytes: &[u8],
-    ) -> Step {
-        let level = (!matches!(self.phase, Phase::New { .. })).then_some(ProtocolLevel::V311);
-        let packet_bytes_max = match self.phase {
-            Phase::New { .. } => plane.settings.message_bytes_max.min(CONNECT_BYTES_MAX),
-            _ => plane.settings.message_bytes_max,
+    pub(crate) fn step(&mut self, turn: &mut Turn<'_, '_>, bytes: &[u8]) -> Step {
+        let message_bytes_max = turn.plane.settings.message_bytes_max;
+        let (level, packet_bytes_max) = match self.phase {
+            Phase::Connected => (Some(self.level), message_bytes_max),
+            _ => (None, message_bytes_max.min(CONNECT_BYTES_MAX)),
         };
-        let context = DecodeContext { level, packet_bytes_max };
-        match fulcrum_mqtt::decode(bytes, &context) {
+        match fulcrum_mqtt::decode(bytes, &DecodeContext { level, packet_bytes_max }) {
             Ok(Decoded::NeedMore { at_least }) => Step::NeedMore { at_least },
-            Ok(Decoded::Packet { packet, used }) => {
-                Step::of(self.handle(plane, io, connection, packet), used)
-            }
+            Ok(Decoded::Packet { packet, used }) => Step::of(self.handle(turn, packet), used),
             Err(error) => {
-                self.refuse(plane, io, connection.1, error);
+                self.refuse(turn, error);
                 Step::End
             }
         }
     }
 
-    fn handle(
-        &mut self,
-        plane: &mut Plane,
-        io: &mut Io<'_>,
-        connection: (Key, ConnectionId),
-        packet: Packet<'_>,
-    ) -> Flow {
-        match (&self.phase, packet) {
-            (Phase::New { .. }, Packet::Connect(connect)) => {
-                self.connect(plane, io, connection, &connect)
-            }
-            (Phase::Connected(_), Packet::Publish(publish)) => {
-                self.publish(plane, io, connection, &publish)
-            }
-            (Phase::Connected(_), Packet::PubAck { packet_id, .. }) => {
-                self.take_acknowledgement(plane, connection.0, packet_id);
+    fn handle(&mut self, turn: &mut Turn<'_, '_>, packet: Packet<'_>) -> Flow {
+        if !self.is_open() {
+            return match packet {
+                Packet::Connect(connect) => self.connect(turn, &connect),
+                // Anything before CONNECT [MQTT-3.1.0-1].
+                _ => self.break_off(turn, ReasonCode::PROTOCOL_ERROR),
+            };
+        }
+        match packet {
+            Packet::Publish(publish) => self.publish(turn, &publish),
+            Packet::PubAck { packet_id, .. } => self.take_puback(turn, packet_id),
+            Packet::PubRec { packet_id, reason, .. } => self.take_pubrec(turn, packet_id, reason),
+            Packet::PubRel { packet_id, .. } => self.take_pubrel(turn, packet_id),
+            Packet::PubComp { packet_id, .. } => {
+                let broker = &mut turn.plane.broker;
+                broker.sessions.pubcomp(&mut broker.log, self.session, packet_id);
                 Flow::Next
             }
-            (Phase::Connected(_), Packet::Subscribe(subscribe)) => {
-                self.subscribe(plane, io, connection, &subscribe)
-            }
-            (Phase::Connected(_), Packet::Unsubscribe(unsubscribe)) => {
-                self.unsubscribe(plane, io, connection, &unsubscribe)
-            }
-            (Phase::Connected(_), Packet::PingReq) => match io.output(connection.1) {
+            Packet::Subscribe(subscribe) => self.subscribe(turn, &subscribe),
+            Packet::Unsubscribe(unsubscribe) => self.unsubscribe(turn, &unsubscribe),
+            Packet::PingReq => match turn.output() {
                 Some(output) => {
                     encode_pingresp(output);
                     Flow::Next
                 }
                 None => Flow::End,
             },
-            (Phase::Connected(_), Packet::Disconnect { .. }) => Flow::End,
-            // CONNECT twice [MQTT-3.1.0-2], anything before it [MQTT-3.1.0-1], a server's packet.
-            _ => {
-                plane.metrics.protocol_errors.add(1);
-                Flow::End
+            Packet::Disconnect { reason, properties } => {
+                self.take_disconnect(turn, reason, properties)
             }
+            Packet::Auth { reason, properties } => self.take_auth(turn, reason, properties),
+            // CONNECT twice [MQTT-3.1.0-2], a server's packet.
+            _ => self.break_off(turn, ReasonCode::PROTOCOL_ERROR),
         }
     }
 
-    fn refuse(&self, plane: &Plane, io: &mut Io<'_>, id: ConnectionId, error: DecodeError) {
-        plane.metrics.protocol_errors.add(1);
+    fn refuse(&mut self, turn: &mut Turn<'_, '_>, error: DecodeError) {
+        turn.plane.metrics.protocol_errors.add(1);
         tracing::debug!(%error, "MQTT input refused");
-        if let (Phase::New { .. }, Some(code)) = (&self.phase, error.connack_code())
-            && let Some(output) = io.output(id)
-        {
+        if self.is_open() {
+            self.say_goodbye(turn, error.reason_code());
+            return;
+        }
+        let Some(output) = turn.output() else { return };
+        if let Some(code) = error.connack_code() {
             encode_connack(false, code, output);
         }
     }
 
-    /// Notes a message of the peer that is to be answered with a PUBACK.
-    pub(crate) fn owe(&mut self, packet_id: u16) {
-        self.unanswered.push_back((packet_id, false));
+    /// The peer has broken the protocol: says so where the protocol has a word for it, and ends.
+    pub(super) fn break_off(&mut self, turn: &mut Turn<'_, '_>, reason: ReasonCode) -> Flow {
+        turn.plane.metrics.protocol_errors.add(1);
+        self.end_with(turn, reason)
     }
 
-    /// Whether messages wait for their PUBACK: it comes with a commit or a consumer's outcome.
+    /// Ends the connection, with the reason where the protocol has a word for it.
+    pub(super) fn end_with(&mut self, turn: &mut Turn<'_, '_>, reason: ReasonCode) -> Flow {
+        if self.is_open() {
+            self.say_goodbye(turn, reason);
+        }
+        Flow::End
+    }
+
+    fn say_goodbye(&self, turn: &mut Turn<'_, '_>, reason: ReasonCode) {
+        if let Some(output) = turn.output() {
+            put_disconnect(self.level, reason, None, output);
+        }
+    }
+
+    // ---- what the peer is owed -------------------------------------------------------------------------------------
+
+    /// Notes a message of the peer that is to be answered with PUBACK or PUBREC.
+    pub(crate) fn owe(&mut self, packet_id: u16, qos: QoS) {
+        let exactly_once = qos == QoS::ExactlyOnce;
+        self.owed.push_back(Owed { packet_id, exactly_once, reason: None });
+    }
+
+    /// Whether messages wait for their answer: it comes with a commit or a consumer's outcome.
     pub(crate) fn owes_answers(&self) -> bool {
-        !self.unanswered.is_empty()
+        !self.owed.is_empty()
     }
 
-    /// The oldest unanswered message with this identifier has been taken: writes every PUBACK whose turn it is.
-    pub(crate) fn settle(&mut self, packet_id: u16, output: &mut Vec<u8>) {
-        let mut owed = self.unanswered.iter_mut();
-        if let Some((_, due)) = owed.find(|(owed, due)| *owed == packet_id && !due) {
-            *due = true;
+    /// Messages that wait for their answer.
+    pub(super) fn owed(&self) -> usize {
+        self.owed.len()
+    }
+
+    /// The oldest unanswered message with this identifier is settled: writes every answer whose turn it is.
+    pub(crate) fn settle(&mut self, packet_id: u16, reason: ReasonCode, output: &mut Vec<u8>) {
+        let mut owed = self.owed.iter_mut();
+        if let Some(owed) = owed.find(|owed| owed.packet_id == packet_id && owed.reason.is_none()) {
+            owed.reason = Some(reason);
         }
-        while let Some((packet_id, true)) = self.unanswered.front() {
-            encode_puback(*packet_id, output);
-            self.unanswered.pop_front();
+        while let Some(Owed { packet_id, exactly_once, reason: Some(reason) }) = self.owed.front() {
+            match exactly_once {
+                false => put_puback(self.level, *packet_id, *reason, output),
+                true => put_pubrec(self.level, *packet_id, *reason, output),
+            }
+            self.owed.pop_front();
         }
     }
 
-    /// Notes a message sent at QoS 1 and gives it a packet identifier; `None` when too many wait for their PUBACK.
+    // ---- what the peer acknowledges --------------------------------------------------------------------------------
+
+    /// Notes a message of the device API sent at QoS 1 and gives it a packet identifier; `None` when too many wait for
+    /// their PUBACK.
     pub(crate) fn sent(&mut self, outgoing: Outgoing) -> Option<u16> {
-        if self.outgoing.len() >= UNACKNOWLEDGED_MAX {
+        if self.outgoing.len() >= UNACKNOWLEDGED_MAX.min(usize::from(self.receive_max)) {
             return None;
         }
         loop {
-            self.last_packet_id = self.last_packet_id.checked_add(1).unwrap_or(1);
+            // The upper half of identifiers; the lower one is the session state's.
+            self.last_packet_id =
+                self.last_packet_id.checked_add(1).unwrap_or(DEVICE_PACKET_ID_MIN);
             if !self.outgoing.contains_key(&self.last_packet_id) {
                 self.outgoing.insert(self.last_packet_id, outgoing);
                 return Some(self.last_packet_id);
@@ -225,23 +307,134 @@ impl Session {
         }
     }
 
-    /// Forgets a message sent at QoS 1.
+    /// Forgets a message of the device API.
     pub(crate) fn acknowledged(&mut self, packet_id: u16) -> Option<Outgoing> {
         self.outgoing.remove(&packet_id)
     }
 
-    fn take_acknowledgement(&mut self, plane: &mut Plane, key: Key, packet_id: u16) {
+    fn take_puback(&mut self, turn: &mut Turn<'_, '_>, packet_id: u16) -> Flow {
+        let plane = &mut *turn.plane;
+        if packet_id < DEVICE_PACKET_ID_MIN {
+            let broker = &mut plane.broker;
+            broker.sessions.puback(&mut broker.log, self.session, packet_id);
+            if !self.walks.is_empty() {
+                plane.walking.push(turn.wire.key);
+            }
+            return Flow::Next;
+        }
         match self.acknowledged(packet_id) {
             Some(Outgoing::Telemetry((shard, delivery))) => plane.answer(shard, delivery, true),
             Some(Outgoing::Command { tenant, device, id }) => {
                 // The desk may have the next command for this very connection, which is taken out of the table while
                 // its input is handled: the outcome is looked at after that.
-                let link = plane.link(key);
+                let link = plane.link(turn.wire.key);
                 plane.taken_commands.push_back(TakenCommand { tenant, device, link, id });
             }
             // Unknown identifiers are harmless: a repeated PUBACK.
             Some(Outgoing::Untracked) | None => {}
         }
+        Flow::Next
+    }
+
+    fn take_pubrec(&mut self, turn: &mut Turn<'_, '_>, packet_id: u16, reason: ReasonCode) -> Flow {
+        let connection = turn.wire.key;
+        let broker = &mut turn.plane.broker;
+        let refused = reason.is_error();
+        let known = broker.sessions.pubrec(&mut broker.log, self.session, packet_id, refused);
+        match known {
+            Err(_) => {
+                turn.plane.parked.push(connection);
+                Flow::Again(Hold::Journal)
+            }
+            Ok(_) if refused => Flow::Next,
+            Ok((Ack::Known, Some(ticket))) => {
+                let waiter = Waiter::Release { connection, packet_id };
+                broker.log.stored.wait(Ticket(ticket), waiter);
+                Flow::Next
+            }
+            Ok((ack, _)) => {
+                let reason = match ack {
+                    Ack::Known => ReasonCode::SUCCESS,
+                    Ack::Unknown => ReasonCode::PACKET_IDENTIFIER_NOT_FOUND,
+                };
+                let Some(output) = turn.output() else { return Flow::End };
+                put_release(self.level, packet_id, reason, output);
+                Flow::Next
+            }
+        }
+    }
+
+    fn take_pubrel(&mut self, turn: &mut Turn<'_, '_>, packet_id: u16) -> Flow {
+        let connection = turn.wire.key;
+        let broker = &mut turn.plane.broker;
+        match broker.sessions.pubrel(&mut broker.log, self.session, packet_id) {
+            Err(_) => {
+                turn.plane.parked.push(connection);
+                Flow::Again(Hold::Journal)
+            }
+            Ok((_, Some(ticket))) => {
+                let waiter = Waiter::Complete { connection, packet_id };
+                broker.log.stored.wait(Ticket(ticket), waiter);
+                Flow::Next
+            }
+            Ok((known, None)) => {
+                let reason = match known {
+                    true => ReasonCode::SUCCESS,
+                    false => ReasonCode::PACKET_IDENTIFIER_NOT_FOUND,
+                };
+                let Some(output) = turn.output() else { return Flow::End };
+                put_pubcomp(self.level, packet_id, reason, output);
+                Flow::Next
+            }
+        }
+    }
+
+    // ---- messages to the peer --------------------------------------------------------------------------------------
+
+    /// Writes a message at QoS 0; false if the peer takes no packet as large [MQTT-3.1.2-25].
+    pub(crate) fn write_at_most_once(
+        &mut self,
+        content: &Content<'_>,
+        retain: bool,
+        subscription_ids: &[u32],
+        output: &mut Vec<u8>,
+    ) -> bool {
+        let to = Recipient::at_most_once(self.level, retain, subscription_ids, Alias::None);
+        self.write(content, to, output)
+    }
+
+    /// Writes a message its session keeps until it is acknowledged; false as above.
+    pub(crate) fn write_kept(
+        &mut self,
+        content: &Content<'_>,
+        qos: QoS,
+        packet_id: u16,
+        (dup, retain): (bool, bool),
+        subscription_ids: &[u32],
+        output: &mut Vec<u8>,
+    ) -> bool {
+        let (level, alias) = (self.level, Alias::None);
+        let packet_id = Some(packet_id);
+        let to = Recipient { level, qos, packet_id, dup, retain, subscription_ids, alias };
+        self.write(content, to, output)
+    }
+
+    fn write(&mut self, content: &Content<'_>, to: Recipient<'_>, output: &mut Vec<u8>) -> bool {
+        let alias = match &mut self.given_aliases {
+            Some(given) => given.of(content.topic),
+            None => Alias::None,
+        };
+        let before = output.len();
+        let encoded = content.encode(&Recipient { alias, ..to }, output);
+        let fits = output.len() - before <= self.packet_bytes_max as usize;
+        if encoded.is_ok() && fits {
+            return true;
+        }
+        output.truncate(before);
+        if let (Some(given), Alias::Made(_)) = (&mut self.given_aliases, alias) {
+            given.forget(content.topic);
+        }
+        false
     }
 
     /// Topic and QoS of a command for this device; `None` when it takes no commands.
@@ -256,13 +449,14 @@ impl Session {
 
     /// Gives back everything others count on; the connection is gone.
     pub(crate) fn closed(&mut self, plane: &mut Plane, io: &mut Io<'_>, key: Key) {
-        let Phase::Connected(principal) = &self.phase else { return };
+        if !matches!(self.phase, Phase::Attached { .. } | Phase::Connected) {
+            return;
+        }
+        let Some(principal) = &self.principal else { return };
         let tenant = principal.tenant.clone();
         let link = plane.link(key);
-        plane
-            .metrics
-            .connections_authenticated
-            .set(plane.metrics.connections_authenticated.value() - 1);
+        let authenticated = &plane.metrics.connections_authenticated;
+        authenticated.set(authenticated.value().saturating_sub(1));
         for (_, outgoing) in std::mem::take(&mut self.outgoing) {
             match outgoing {
                 Outgoing::Telemetry((shard, delivery)) => plane.answer(shard, delivery, false),
@@ -278,14 +472,6 @@ impl Session {
         for filter in std::mem::take(&mut self.filters) {
             plane.unsubscribe(&tenant, filter, link);
         }
-        if !self.client_id.is_empty() {
-            let shard = owner(&[&tenant, &self.client_id], plane.outbox.shards());
-            let client_id = std::mem::take(&mut self.client_id);
-            if shard == plane.index {
-                plane.unclaim(tenant, client_id, link);
-            } else {
-                plane.outbox.tell(shard, PeerMessage::Unclaim { tenant, client_id, link });
-            }
-        }
+        plane.leave_session(io, self.session, key, self.leave);
     }
 }

@@ -1,156 +1,221 @@
-//! SUBSCRIBE and UNSUBSCRIBE: a device takes its commands, an application takes telemetry.
+//! SUBSCRIBE and UNSUBSCRIBE, and subscriptions to messaging addresses.
+//!
+//! SUBACK leaves when the subscription is durable, if the session is, and when every shard knows of it: what is published
+//! anywhere after that is delivered. The packet stays at the front of the input until then.
 
-use super::session::{CommandSubscription, Session};
-use super::topics::{CommandFilter, parse_application_filter};
-use crate::connections::Key;
+use super::reply::{put_suback, put_unsuback};
+use super::session::Session;
+use super::topics::is_device_topic;
+use crate::broker::Walk;
+use crate::connections::Hold;
 use crate::flow::Flow;
 use crate::identity::{Principal, Role};
-use crate::limits::SUBSCRIPTIONS_PER_CONNECTION_MAX;
-use crate::message::PeerMessage;
+use crate::limits::{SUBSCRIBE_RECORD_BYTES, WALKS_MAX};
 use crate::plane::Plane;
-use fulcrum_mqtt::{QoS, ReasonCode, Subscribe, Unsubscribe, encode_suback, encode_unsuback};
-use fulcrum_ring::{ConnectionId, Io};
-use fulcrum_router::{LinkId, Target};
-use std::sync::Arc;
+use crate::stored::Waiter;
+use crate::turn::Turn;
+use fulcrum_journal::Ticket;
+use fulcrum_mqtt::{
+    Property, ReasonCode, RetainHandling, Subscribe, SubscribeFilter, Unsubscribe, topic,
+};
+use fulcrum_router::covers;
+use fulcrum_sessions::{Log, Room, SubscribeRefused, Subscription};
+
+/// What has to be on disk, or known elsewhere, before the answer.
+#[derive(Default)]
+struct Awaited {
+    ticket: Option<u64>,
+    shards: bool,
+}
 
 impl Session {
-    pub(super) fn subscribe(
-        &mut self,
-        plane: &mut Plane,
-        io: &mut Io<'_>,
-        (key, id): (Key, ConnectionId),
-        subscribe: &Subscribe<'_>,
-    ) -> Flow {
+    pub(super) fn subscribe(&mut self, turn: &mut Turn<'_, '_>, subscribe: &Subscribe<'_>) -> Flow {
+        if let Some(codes) = self.subscribing.take() {
+            return self.subscribed(turn, subscribe.packet_id, codes);
+        }
+        if let Some(flow) = self.wait_for_room(turn, subscribe.filter_count()) {
+            return flow;
+        }
         let Some(principal) = self.principal().cloned() else { return Flow::End };
-        let link = plane.link(key);
+        let subscription_id = subscribe.properties.iter().find_map(|property| match property {
+            Property::SubscriptionIdentifier(id) => Some(id),
+            _ => None,
+        });
+        let link = turn.plane.link(turn.wire.key);
+        let mut awaited = Awaited::default();
         let mut codes = Vec::with_capacity(subscribe.filter_count());
-        let mut takes_commands = false;
         for wanted in subscribe.filters() {
-            let qos = wanted.options.qos;
-            codes.push(match principal.role {
-                Role::Device => {
-                    let code = self.subscribe_commands(&principal, wanted.filter, qos);
-                    takes_commands |= code != ReasonCode::UNSPECIFIED_ERROR;
-                    code
-                }
-                Role::Application { may_consume } => {
-                    match parse_application_filter(wanted.filter, &principal.tenant) {
-                        Some(filter) if may_consume => {
-                            self.subscribe_telemetry(plane, &principal, filter, qos, link)
-                        }
-                        _ => ReasonCode::UNSPECIFIED_ERROR,
-                    }
-                }
+            codes.push(if is_device_topic(wanted.filter) {
+                let qos = wanted.options.qos;
+                self.subscribe_device(turn.plane, &principal, wanted.filter, qos, link)
+            } else {
+                let id = subscription_id.unwrap_or(0);
+                self.subscribe_messaging(turn.plane, &principal, &wanted, id, &mut awaited)
             });
         }
-        let Some(output) = io.output(id) else { return Flow::End };
-        // SUBACK goes into the output before any command can.
-        if encode_suback(subscribe.packet_id, &codes, output).is_err() {
-            return Flow::End;
+        self.waits = u16::from(awaited.ticket.is_some());
+        if let Some(ticket) = awaited.ticket {
+            let waiter = Waiter::Held { connection: turn.wire.key };
+            turn.plane.broker.log.stored.wait(Ticket(ticket), waiter);
         }
-        if takes_commands {
-            plane.attach(io, principal.tenant, principal.name, link);
+        if awaited.shards {
+            self.waits += turn.plane.raise_barrier(turn.wire.key);
+        }
+        if self.waits == 0 {
+            return self.subscribed(turn, subscribe.packet_id, codes);
+        }
+        self.subscribing = Some(codes);
+        Flow::Again(Hold::Commit)
+    }
+
+    fn subscribed(
+        &mut self,
+        turn: &mut Turn<'_, '_>,
+        packet_id: u16,
+        mut codes: Vec<ReasonCode>,
+    ) -> Flow {
+        let level = self.level;
+        let Some(output) = turn.output() else { return Flow::End };
+        // SUBACK goes into the output before any command or retained message can.
+        put_suback(level, packet_id, &mut codes, output);
+        if !self.walks.is_empty() {
+            turn.plane.walking.push(turn.wire.key);
+        }
+        if let (Some(_), Some(principal)) = (&self.commands, self.principal().cloned())
+            && principal.role == Role::Device
+        {
+            let link = turn.plane.link(turn.wire.key);
+            turn.plane.attaching.push((principal.tenant, principal.name, link));
         }
         Flow::Next
     }
 
-    /// A device subscribes to its own commands. The last of several filters wins, as in Hono.
-    fn subscribe_commands(&mut self, principal: &Principal, filter: &str, qos: QoS) -> ReasonCode {
-        let parsed = CommandFilter::parse(filter).filter(|filter| {
-            let address = filter.address();
-            let own_tenant = address.tenant.is_empty() || *address.tenant == *principal.tenant;
-            let own_device = address.device.is_empty() || *address.device == *principal.name;
-            own_tenant && own_device
-        });
-        let (Some(filter), true) = (parsed, qos != QoS::ExactlyOnce) else {
-            return ReasonCode::UNSPECIFIED_ERROR;
-        };
-        let device = principal.name.clone();
-        self.commands = Some(CommandSubscription { filter, qos: qos.as_u8(), device });
-        granted(qos)
-    }
-
-    fn subscribe_telemetry(
+    fn subscribe_messaging(
         &mut self,
         plane: &mut Plane,
         principal: &Principal,
-        filter: String,
-        qos: QoS,
-        link: LinkId,
+        wanted: &SubscribeFilter<'_>,
+        subscription_id: u32,
+        awaited: &mut Awaited,
     ) -> ReasonCode {
-        let known = self.filters.iter().any(|present| **present == *filter);
-        if !known && self.filters.len() >= SUBSCRIPTIONS_PER_CONNECTION_MAX {
+        let spelled = wanted.filter;
+        let shared = topic::shared_subscription(spelled);
+        let (filter, shared) = match shared {
+            Ok(Some((_, filter))) => (filter, true),
+            Ok(None) => (spelled, false),
+            Err(_) => return ReasonCode::TOPIC_FILTER_INVALID,
+        };
+        if shared && wanted.options.no_local {
+            // [MQTT-3.8.3-4]
             return ReasonCode::UNSPECIFIED_ERROR;
         }
-        let qos = qos.min(QoS::AtLeastOnce);
-        let target = Target { link, qos: qos.as_u8() };
-        if plane.routes.subscribe(&principal.tenant, &filter, target).is_err() {
-            return ReasonCode::UNSPECIFIED_ERROR;
+        let rights = &principal.messaging.subscribe;
+        if !rights.iter().any(|pattern| covers(pattern, filter)) {
+            return ReasonCode::NOT_AUTHORIZED;
         }
-        let filter: Box<str> = filter.into();
-        plane.outbox.tell_all(|| PeerMessage::Subscribed {
-            tenant: principal.tenant.clone(),
-            filter: filter.clone(),
-            target,
-        });
-        if !known {
-            self.filters.push(filter);
+        let subscription = Subscription {
+            qos: wanted.options.qos.as_u8(),
+            no_local: wanted.options.no_local,
+            retain_as_published: wanted.options.retain_as_published,
+            subscription_id,
+        };
+        let tenant = &principal.tenant;
+        let broker = &mut plane.broker;
+        let subscribed =
+            broker.sessions.subscribe(&mut broker.log, self.session, spelled, subscription);
+        let subscribed = match subscribed {
+            Ok(subscribed) => subscribed,
+            Err(SubscribeRefused::TooMany) => return ReasonCode::QUOTA_EXCEEDED,
+            Err(_) => return ReasonCode::UNSPECIFIED_ERROR,
+        };
+        awaited.ticket = awaited.ticket.max(subscribed.ticket);
+        if !plane.enter_subscription(tenant, spelled, self.session, subscription, true) {
+            let broker = &mut plane.broker;
+            if !subscribed.existed {
+                // There was room for it a moment ago, and an end may use the reserve.
+                let _ = broker.sessions.unsubscribe(&mut broker.log, self.session, spelled);
+            }
+            return ReasonCode::QUOTA_EXCEEDED;
         }
-        granted(qos)
+        awaited.shards = true;
+        let sends_retained = match wanted.options.retain_handling {
+            RetainHandling::Send => true,
+            RetainHandling::SendIfNew => !subscribed.existed,
+            RetainHandling::DoNotSend => false,
+        };
+        // To a shared subscription no retained message goes (MQTT 5, 4.8.2).
+        if sends_retained && !shared && self.walks.len() < WALKS_MAX {
+            let (qos, cursor) = (subscription.qos, None);
+            self.walks.push_back(Walk { filter: filter.into(), qos, subscription_id, cursor });
+        }
+        ReasonCode::granted(wanted.options.qos)
     }
 
     pub(super) fn unsubscribe(
         &mut self,
-        plane: &mut Plane,
-        io: &mut Io<'_>,
-        (key, id): (Key, ConnectionId),
+        turn: &mut Turn<'_, '_>,
         unsubscribe: &Unsubscribe<'_>,
     ) -> Flow {
-        let Some(principal) = self.principal().cloned() else { return Flow::End };
-        let link = plane.link(key);
-        for filter in unsubscribe.filters() {
-            match principal.role {
-                Role::Device => {
-                    let named = CommandFilter::parse(filter);
-                    let present = self.commands.as_ref().map(|subscription| &subscription.filter);
-                    if named.is_some() && named.as_ref() == present {
-                        self.commands = None;
-                        plane.detach(principal.tenant.clone(), principal.name.clone(), link);
-                    }
-                }
-                Role::Application { .. } => {
-                    let named = parse_application_filter(filter, &principal.tenant);
-                    let place =
-                        named.and_then(|named| self.filters.iter().position(|f| **f == *named));
-                    if let Some(place) = place {
-                        let filter = self.filters.swap_remove(place);
-                        plane.unsubscribe(&principal.tenant, filter, link);
-                    }
-                }
-            }
+        if let Some(codes) = self.subscribing.take() {
+            return self.unsubscribed(turn, unsubscribe.packet_id, &codes);
         }
-        let Some(output) = io.output(id) else { return Flow::End };
-        encode_unsuback(unsubscribe.packet_id, output);
+        if let Some(flow) = self.wait_for_room(turn, unsubscribe.filter_count()) {
+            return flow;
+        }
+        let Some(principal) = self.principal().cloned() else { return Flow::End };
+        let link = turn.plane.link(turn.wire.key);
+        let mut ticket = None;
+        let mut codes = Vec::with_capacity(unsubscribe.filter_count());
+        for filter in unsubscribe.filters() {
+            let existed = if is_device_topic(filter) {
+                self.unsubscribe_device(turn.plane, &principal, filter, link)
+            } else {
+                let broker = &mut turn.plane.broker;
+                let ended = broker.sessions.unsubscribe(&mut broker.log, self.session, filter);
+                let (existed, durable) = ended.unwrap_or((false, None));
+                if existed {
+                    turn.plane.leave_subscription(&principal.tenant, filter, self.session);
+                }
+                ticket = ticket.max(durable);
+                existed
+            };
+            codes.push(match existed {
+                true => ReasonCode::SUCCESS,
+                false => ReasonCode::NO_SUBSCRIPTION_EXISTED,
+            });
+        }
+        let Some(ticket) = ticket else {
+            return self.unsubscribed(turn, unsubscribe.packet_id, &codes);
+        };
+        self.waits = 1;
+        self.subscribing = Some(codes);
+        let waiter = Waiter::Held { connection: turn.wire.key };
+        turn.plane.broker.log.stored.wait(Ticket(ticket), waiter);
+        Flow::Again(Hold::Commit)
+    }
+
+    fn unsubscribed(
+        &mut self,
+        turn: &mut Turn<'_, '_>,
+        packet_id: u16,
+        codes: &[ReasonCode],
+    ) -> Flow {
+        let level = self.level;
+        let Some(output) = turn.output() else { return Flow::End };
+        put_unsuback(level, packet_id, codes, output);
         Flow::Next
     }
-}
 
-fn granted(qos: QoS) -> ReasonCode {
-    match qos {
-        QoS::AtMostOnce => ReasonCode::GRANTED_QOS_0,
-        QoS::AtLeastOnce => ReasonCode::GRANTED_QOS_1,
-        QoS::ExactlyOnce => ReasonCode::GRANTED_QOS_2,
-    }
-}
-
-impl Plane {
-    /// Ends a subscription here and on every other shard.
-    pub(crate) fn unsubscribe(&mut self, tenant: &Arc<str>, filter: Box<str>, link: LinkId) {
-        self.routes.unsubscribe(tenant, &filter, link);
-        self.outbox.tell_all(|| PeerMessage::Unsubscribed {
-            tenant: tenant.clone(),
-            filter: filter.clone(),
-            link,
-        });
+    /// A packet with many filters is done whole or not yet.
+    fn wait_for_room(&self, turn: &mut Turn<'_, '_>, filters: usize) -> Option<Flow> {
+        let broker = &turn.plane.broker;
+        if !broker.sessions.is_durable(self.session) {
+            return None;
+        }
+        let later = broker.log.room(filters * SUBSCRIBE_RECORD_BYTES) == Room::Later;
+        later.then(|| {
+            turn.plane.parked.push(turn.wire.key);
+            Flow::Again(Hold::Journal)
+        })
     }
 }

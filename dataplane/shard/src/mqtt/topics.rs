@@ -18,6 +18,25 @@ pub(crate) struct Address<'a> {
     pub device: &'a str,
 }
 
+/// Whether a topic or filter belongs to the device API: its first level is one of the API's endpoints, so no messaging
+/// address can be there.
+pub(crate) fn is_device_topic(topic: &str) -> bool {
+    let endpoint = topic.split('/').next().unwrap_or_default();
+    matches!(
+        endpoint,
+        "telemetry"
+            | "t"
+            | "event"
+            | "e"
+            | "command"
+            | "c"
+            | "command_response"
+            | "cr"
+            | "control"
+            | "error"
+    )
+}
+
 /// Takes a publish topic apart; `None` if it is not of the device API.
 pub(crate) fn parse_publish(topic: &str) -> Option<PublishTopic<'_>> {
     // The property bag starts at the last "/?".

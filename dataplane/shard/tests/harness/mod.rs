@@ -9,8 +9,10 @@ use fulcrum_mqtt::{
     encode_packet, encode_publish_parts, encode_subscribe,
 };
 use fulcrum_ring::{Doorbell, Ring, RingConfig, bind_listener};
+use fulcrum_sessions::Limits as SessionLimits;
 use fulcrum_shard::*;
-use std::collections::HashMap;
+use fulcrum_transport::Layers;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -150,13 +152,35 @@ impl Registry for FakeRegistry {
     }
 }
 
+/// Which shard of how many listens where.
+static PLACES: Mutex<BTreeMap<SocketAddr, (u16, u16)>> = Mutex::new(BTreeMap::new());
+
+/// A client identifier owned by the shard that listens at `address`.
+pub fn client_id_for(address: SocketAddr, username: &str) -> String {
+    let (shard, shards) = PLACES.lock().unwrap().get(&address).copied().unwrap_or((0, 1));
+    let tenant = username.split_once('@').map_or("", |(_, tenant)| tenant);
+    (0..)
+        .map(|count| if count == 0 { username.to_owned() } else { format!("{username}#{count}") })
+        .find(|id| owner(&[tenant, id], shards).0 == shard)
+        .unwrap()
+}
+
+/// Clients whose names begin with `chat` may use every messaging address.
+fn rights(name: &str) -> Arc<MessagingRights> {
+    let all = || match name.starts_with("chat") {
+        true => vec!["#".into()],
+        false => Vec::new(),
+    };
+    Arc::new(MessagingRights { publish: all(), subscribe: all() })
+}
+
 /// Prepares segments on a thread of its own, as the maintenance thread does.
 struct FakeSegments {
     requests: mpsc::Sender<SegmentRequest>,
 }
 
 impl FakeSegments {
-    fn start(shard: ShardHandle, store: Arc<Mutex<Store>>) -> FakeSegments {
+    fn start(journal: JournalKind, shard: ShardHandle, store: Arc<Mutex<Store>>) -> FakeSegments {
         let (requests, work) = mpsc::channel();
         std::thread::spawn(move || {
             for request in work {
@@ -170,7 +194,7 @@ impl FakeSegments {
                             true => File::options().write(true).open("/dev/full"),
                             false => open_segment(&path, mode),
                         };
-                        let _ = shard.send(Message::SegmentPrepared { number, result });
+                        let _ = shard.send(Message::SegmentPrepared { journal, number, result });
                     }
                     SegmentRequest::Drop { path, .. } => drop(std::fs::remove_file(path)),
                 }
@@ -215,6 +239,8 @@ impl Node {
     pub fn start_with(journal: &JournalConfig, ring: RingConfig) -> Node {
         let shards = journal.partitions;
         let Opened { partitions, .. } = open(journal).unwrap();
+        let sessions = JournalConfig { dir: journal.dir.join("sessions"), ..journal.clone() };
+        let sessions = open(&sessions).unwrap().partitions;
         let mailboxes: Vec<_> = (0..shards).map(|_| Mailbox::new(shards)).collect();
         let store = Arc::new(Mutex::new(Store::default()));
         let mut node = Node {
@@ -228,10 +254,11 @@ impl Node {
         };
         let doorbells = Arc::new(Mutex::new(vec![None; usize::from(shards)]));
         let barrier = Arc::new(Barrier::new(usize::from(shards)));
-        for (index, (partition, tail)) in partitions.into_iter().enumerate() {
+        for (index, ((partition, tail), kept)) in partitions.into_iter().zip(sessions).enumerate() {
             let mqtt = bind_listener("127.0.0.1:0".parse().unwrap(), false, 128).unwrap();
             let http = bind_listener("127.0.0.1:0".parse().unwrap(), false, 128).unwrap();
             node.mqtt.push(mqtt.local_addr().unwrap());
+            PLACES.lock().unwrap().insert(mqtt.local_addr().unwrap(), (index as u16, shards));
             node.http.push(http.local_addr().unwrap());
             node.tails.push(tail);
             let shard = node.handles[index].clone();
@@ -249,18 +276,38 @@ impl Node {
                     (peer != index).then(|| Peer { mailbox, doorbell: doorbell.unwrap() })
                 };
                 let peers = doorbells.into_iter().enumerate().map(peer).collect();
+                let segments =
+                    FakeSegments::start(JournalKind::Sessions, shard.clone(), store.clone());
+                let mut sessions = SessionStore::read(
+                    index as u16,
+                    SessionLimits::default(),
+                    kept,
+                    mode,
+                    Box::new(segments),
+                )
+                .unwrap();
+                sessions.set_boot(1);
                 let mut handler = Shard::new(ShardParts {
                     index: index as u16,
                     settings: Settings {
                         message_bytes_max: 64 * 1024,
                         connect_timeout: Duration::from_secs(2),
+                        ..Settings::default()
                     },
                     mailbox: mailboxes[index].clone(),
                     peers,
-                    listeners: vec![(mqtt, Speaks::Mqtt), (http, Speaks::Http)],
+                    listeners: vec![
+                        (mqtt, Speaks::Mqtt, Layers::default()),
+                        (http, Speaks::Http, Layers::default()),
+                    ],
+                    sessions,
                     partition,
                     write_mode: mode,
-                    segments: Box::new(FakeSegments::start(shard.clone(), store.clone())),
+                    segments: Box::new(FakeSegments::start(
+                        JournalKind::Messages,
+                        shard.clone(),
+                        store.clone(),
+                    )),
                     registry: Box::new(FakeRegistry { shard: shard.clone(), store }),
                     live: None,
                     metrics,
@@ -329,9 +376,10 @@ impl Client {
         Client { socket: self.socket.try_clone().unwrap(), input: Vec::new() }
     }
 
+    /// With a client identifier that is owned by the shard that listens there, so that the connection stays.
     pub fn connect(address: SocketAddr, username: &str) -> Client {
         let mut client = Client::open(address);
-        client.send_connect(username, "secret", username, 0);
+        client.send_connect(username, "secret", &client_id_for(address, username), 0);
         assert_eq!(client.read(), Some(Seen::ConnAck(0)), "{username}");
         client
     }

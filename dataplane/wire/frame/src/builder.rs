@@ -2,8 +2,8 @@
 
 use crate::field::FIELD_HEAD_BYTES;
 use crate::{
-    Class, FIELD_BYTES_MAX, FIXED_HEAD_BYTES, FrameError, HEAD_BYTES_MAX, PAYLOAD_BYTES_MAX, Tag,
-    VERSION,
+    Class, FIELD_BYTES_MAX, FIXED_HEAD_BYTES, Field, FrameError, HEAD_BYTES_MAX, PAYLOAD_BYTES_MAX,
+    Tag, VERSION,
 };
 
 pub(crate) const FLAG_RETAIN: u8 = 1;
@@ -52,6 +52,12 @@ impl<'a> FrameBuilder<'a> {
     /// Adds a field of any bytes, an empty one too.
     pub fn bytes(&mut self, tag: Tag, value: &[u8]) -> &mut Self {
         self.field(tag as u8, &[value]);
+        self
+    }
+
+    /// Adds a field of another frame as it is there.
+    pub fn field_as_is(&mut self, field: Field<'_>) -> &mut Self {
+        self.field(field.tag, &[field.value]);
         self
     }
 

@@ -1,0 +1,213 @@
+//! Sessions begin, end and time out; wills are published.
+
+use super::link_of;
+use super::publish::{Outgoing, Routed};
+use crate::connections::Key;
+use crate::message::PeerMessage;
+use crate::mqtt::Content;
+use crate::plane::Plane;
+use fulcrum_frame::Frame;
+use fulcrum_mqtt::{QoS, topic};
+use fulcrum_ring::Io;
+use fulcrum_router::{LinkId, Subscriber};
+use fulcrum_sessions::{Due, Ended, Leave, SessionKey, Subscription, Will};
+use std::sync::Arc;
+
+/// Topics whose retained message expired, forgotten in one turn.
+const EXPIRED_PER_TURN: usize = 256;
+
+/// Group and filter of a subscription as a client spells it: `$share/{group}/{filter}` or the filter alone.
+pub(crate) fn group_of(filter: &str) -> (Option<&str>, &str) {
+    match topic::shared_subscription(filter) {
+        Ok(Some((group, filter))) => (Some(group), filter),
+        _ => (None, filter),
+    }
+}
+
+impl Plane {
+    /// Puts a subscription into the tables of all shards; false if it does not fit.
+    pub(crate) fn enter_subscription(
+        &mut self,
+        tenant: &Arc<str>,
+        spelled: &str,
+        session: SessionKey,
+        subscription: Subscription,
+        online: bool,
+    ) -> bool {
+        let (group, filter) = group_of(spelled);
+        let subscriber = Subscriber {
+            link: link_of(self.index, session),
+            qos: subscription.qos,
+            no_local: subscription.no_local,
+            retain_as_published: subscription.retain_as_published,
+            subscription_id: subscription.subscription_id,
+            online,
+        };
+        if let Err(refused) = self.broker.topics.subscribe(tenant, filter, group, subscriber) {
+            tracing::debug!(%tenant, %refused, "subscription refused");
+            return false;
+        }
+        self.outbox.tell_all(|| PeerMessage::TopicSubscribed {
+            tenant: tenant.clone(),
+            filter: filter.into(),
+            group: group.map(Into::into),
+            subscriber,
+        });
+        true
+    }
+
+    /// Takes a subscription out of the tables of all shards.
+    pub(crate) fn leave_subscription(
+        &mut self,
+        tenant: &Arc<str>,
+        spelled: &str,
+        session: SessionKey,
+    ) {
+        let (group, filter) = group_of(spelled);
+        let link = link_of(self.index, session);
+        self.broker.topics.unsubscribe(tenant, filter, group, link);
+        self.outbox.tell_all(|| PeerMessage::TopicUnsubscribed {
+            tenant: tenant.clone(),
+            filter: filter.into(),
+            group: group.map(Into::into),
+            link,
+        });
+    }
+
+    /// Tells shared subscriptions on all shards whether the session's client is there.
+    pub(crate) fn tell_online(&mut self, session: SessionKey, online: bool) {
+        let shared = |filter: &str| group_of(filter).0.is_some();
+        if !self.broker.sessions.subscriptions(session).any(|(filter, _)| shared(filter)) {
+            return;
+        }
+        let link: LinkId = link_of(self.index, session);
+        self.broker.topics.set_online(link, online);
+        self.outbox.tell_all(|| PeerMessage::Online { link, online });
+    }
+
+    /// A connection has left its session.
+    pub(crate) fn leave_session(
+        &mut self,
+        io: &mut Io<'_>,
+        session: SessionKey,
+        connection: Key,
+        how: Leave,
+    ) {
+        if self.broker.sessions.link(session) == Some(connection.0) {
+            self.tell_online(session, false);
+        }
+        let (now, now_ms) = (self.now, self.now_ms);
+        let broker = &mut self.broker;
+        let detached =
+            broker.sessions.detach(&mut broker.log, session, connection.0, how, now, now_ms);
+        if let Some(ended) = detached.ended {
+            self.session_ended(io, ended);
+        }
+        if let Some(will) = detached.will_due {
+            self.publish_will(io, will);
+        }
+    }
+
+    /// A session is no more.
+    pub(crate) fn session_ended(&mut self, io: &mut Io<'_>, ended: Ended) {
+        for filter in &ended.filters {
+            self.leave_subscription(&ended.tenant, filter, ended.key);
+        }
+        if let Some(link) = ended.link {
+            self.broker.taken_over.push(Key(link));
+        }
+        if let Some(will) = ended.will {
+            self.publish_will(io, will);
+        }
+    }
+
+    /// Publishes a will; one that finds no room is published as soon as there is [MQTT-3.1.2-8].
+    pub(crate) fn publish_will(&mut self, io: &mut Io<'_>, will: Will) {
+        let bytes = will.frame.clone();
+        let Ok(frame) = Frame::parse(&bytes) else { return };
+        // Its expiry begins with its publication (MQTT 5, 3.1.3.2.4).
+        let Some(content) = Content::of_frame(frame, frame.created_ms()) else { return };
+        let mut matches = std::mem::take(&mut self.broker.scratch.matches);
+        self.broker.topics.matches(&will.tenant, content.topic, None, &mut matches);
+        let qos = QoS::from_u8(frame.qos()).unwrap_or(QoS::AtMostOnce);
+        let message =
+            Outgoing { tenant: &will.tenant, content, qos, publisher: None, will: Some(&will) };
+        let routed = self.publish_message(io, &message, &matches);
+        self.broker.scratch.matches = matches;
+        match routed {
+            Routed::Done(_) | Routed::Waiting => self.metrics.wills_published.add(1),
+            Routed::Later(_) => self.broker.unpublished.push_back(will),
+            Routed::Refused(reason) => {
+                tracing::warn!(tenant = %will.tenant, reason = reason.as_u8(), "a will could not be published");
+                self.metrics.wills_refused.add(1);
+            }
+        }
+    }
+
+    /// What has become due by the passing of time.
+    pub(crate) fn session_timeouts(&mut self, io: &mut Io<'_>) {
+        for _ in 0..self.broker.unpublished.len() {
+            let Some(will) = self.broker.unpublished.pop_front() else { break };
+            self.publish_will(io, will);
+        }
+        let (now, now_ms) = (self.now, self.now_ms);
+        let mut dues = std::mem::take(&mut self.broker.scratch.dues);
+        let broker = &mut self.broker;
+        broker.sessions.timeout(&mut broker.log, now, now_ms, &mut dues);
+        for due in dues.drain(..) {
+            match due {
+                Due::Ended(ended) => self.session_ended(io, ended),
+                Due::Will(will) => self.publish_will(io, will),
+            }
+        }
+        self.broker.scratch.dues = dues;
+        self.broker.retained.expire(now_ms, EXPIRED_PER_TURN);
+    }
+
+    /// Whether wills wait for room.
+    pub(crate) fn has_unpublished_wills(&self) -> bool {
+        !self.broker.unpublished.is_empty()
+    }
+
+    /// Tells all shards what was found in this one's session journal; then that this was all.
+    pub(crate) fn announce_recovered(&mut self) {
+        let keys: Vec<SessionKey> = self.broker.sessions.keys().collect();
+        for key in keys {
+            let Some(tenant) = self.broker.sessions.tenant(key).cloned() else { continue };
+            let found: Vec<(String, Subscription)> = self
+                .broker
+                .sessions
+                .subscriptions(key)
+                .map(|(filter, subscription)| (filter.to_owned(), subscription))
+                .collect();
+            for (filter, subscription) in found {
+                self.enter_subscription(&tenant, &filter, key, subscription, false);
+            }
+        }
+        let broker = &mut self.broker;
+        for kept in broker.sessions.retained() {
+            let frame: Arc<[u8]> = Arc::from(&kept.frame[..]);
+            let (version, expires_at_ms) = (kept.version, kept.expires_at_ms);
+            let copy = Some(frame.clone());
+            // An older version than what is known changes nothing.
+            let _ = broker.retained.follow(kept.tenant, kept.topic, copy, version, expires_at_ms);
+            self.outbox.tell_all(|| PeerMessage::Retained {
+                tenant: kept.tenant.clone(),
+                topic: kept.topic.into(),
+                frame: frame.clone(),
+                version,
+                expires_at_ms,
+            });
+        }
+        self.outbox.tell_all(|| PeerMessage::Ready);
+    }
+
+    /// Has the session journal keep few segments.
+    pub(crate) fn copy_forward(&mut self) {
+        let Some(budget) = self.broker.log.copy_budget() else { return };
+        let broker = &mut self.broker;
+        if let Some(segment) = broker.sessions.compact(&mut broker.log, budget) {
+            broker.log.release_below(segment);
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Messaging: what a shard does for the clients of a tenant that talk to each other.
+//!
+//! A client's session lives on the shard that owns its name, and the connection with it. Every shard has the whole
+//! subscription table and all retained messages, so a message is matched where it is published; what other shards'
+//! sessions are to get crosses a lane once per shard and is matched again there, by the table of the shard that owns
+//! the sessions.
+//!
+//! ```text
+//!   PUBLISH ─▶ publish ─┬─ deliver ─▶ sessions here ─▶ session journal, connections
+//!                       ├─ remote ──▶ lane ─▶ publish on the other shard ─▶ receipt
+//!                       └─ retained ▶ every shard's memory, the owner's session journal
+//! ```
+//!
+//! Invariants
+//! - A publisher is answered when every shard that has to store its message has it on disk.
+//! - A QoS 2 message goes to another shard from this one's journal, numbered, so it is taken there once.
+//! - What is written to another connection's output is bounded; a session that takes no more keeps its messages queued,
+//!   within its limits.
+
+mod deliver;
+mod lifecycle;
+mod log;
+mod parcel;
+mod publish;
+mod receipts;
+mod recover;
+mod remote;
+mod retained;
+
+pub(crate) use deliver::SelfCopy;
+pub(crate) use log::SessionLog;
+pub(crate) use publish::{Outgoing as Publication, Routed};
+pub use recover::SessionStore;
+pub(crate) use retained::Walk;
+
+use crate::connections::Key;
+use fulcrum_router::{LinkId, Matches, Retained, ShardIndex, Subscriber, Topics};
+use fulcrum_sessions::{Due, Sessions, Will};
+use receipts::Receipts;
+use std::collections::VecDeque;
+
+/// A shard's part of messaging.
+pub(crate) struct Broker {
+    pub sessions: Sessions,
+    pub log: SessionLog,
+    pub topics: Topics,
+    pub retained: Retained,
+    pub receipts: Receipts,
+    /// Of what is published here next; larger than any seen.
+    version: u64,
+    /// Wills whose publication found no room.
+    unpublished: VecDeque<Will>,
+    /// Copies for the connection whose packet is being handled.
+    pub self_copies: Vec<SelfCopy>,
+    /// Connections that were taken over by another one of the same client.
+    pub taken_over: Vec<Key>,
+    /// Subscriptions that wait until every shard knows them: connection and how many have not said so.
+    barriers: VecDeque<Barrier>,
+    /// Messages of other shards that wait for this one's journal.
+    pub arriving: remote::Arriving,
+    /// This run of the node: session keys of another one name nobody.
+    boot: u64,
+    scratch: Scratch,
+}
+
+/// A subscription whose SUBACK waits for other shards.
+struct Barrier {
+    connection: Key,
+    number: u64,
+    missing: u16,
+}
+
+/// Buffers that are used again.
+#[derive(Default)]
+struct Scratch {
+    matches: Matches,
+    shards: Vec<ShardIndex>,
+    members: Vec<Subscriber>,
+    encoded: Vec<u8>,
+    parcel: Vec<u8>,
+    dues: Vec<Due>,
+}
+
+impl Broker {
+    pub(crate) fn new(store: SessionStore, shard: u16) -> Broker {
+        let (sessions, log, boot) = store.into_parts(shard);
+        let version = sessions.retained().map(|retained| retained.version).max().unwrap_or(0);
+        Broker {
+            sessions,
+            log,
+            topics: Topics::default(),
+            retained: Retained::default(),
+            receipts: Receipts::default(),
+            version,
+            unpublished: VecDeque::new(),
+            self_copies: Vec::new(),
+            taken_over: Vec::new(),
+            barriers: VecDeque::new(),
+            arriving: remote::Arriving::default(),
+            boot,
+            scratch: Scratch::default(),
+        }
+    }
+
+    /// A version newer than any this shard has seen: milliseconds of the clock where it goes on, the shard's number in
+    /// the low bits so that no two shards give out the same.
+    fn next_version(&mut self, now_ms: u64, shard: ShardIndex) -> u64 {
+        let at_least = (self.version >> 16) + 1;
+        self.version = now_ms.max(at_least) << 16 | u64::from(shard.0);
+        self.version
+    }
+
+    fn saw_version(&mut self, version: u64) {
+        self.version = self.version.max(version);
+    }
+}
+
+/// The link of a session.
+pub(crate) fn link_of(shard: ShardIndex, key: fulcrum_sessions::SessionKey) -> LinkId {
+    LinkId { shard, key: key.0 }
+}

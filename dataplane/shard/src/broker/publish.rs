@@ -1,0 +1,376 @@
+//! Publishing: who gets the message, on which shards, and when its publisher is answered.
+
+use super::parcel::{Parcel, Pick};
+use super::{SelfCopy, link_of};
+use crate::connections::{Hold, Key};
+use crate::message::MessageOut;
+use crate::mqtt::Content;
+use crate::plane::Plane;
+use crate::stored::Waiter;
+use bytes::Bytes;
+use fulcrum_journal::Ticket;
+use fulcrum_mqtt::{QoS, ReasonCode};
+use fulcrum_ring::Io;
+use fulcrum_router::{LinkId, Matches, ShardIndex, Subscriber, owner};
+use fulcrum_sessions::{Incoming, Log, Message, Options, Room, SessionKey, Sessions, Will};
+use std::sync::Arc;
+
+/// A message that is being published.
+pub(crate) struct Outgoing<'a> {
+    pub tenant: &'a Arc<str>,
+    pub content: Content<'a>,
+    pub qos: QoS,
+    /// The session that publishes, its connection, and the packet's identifier above QoS 0.
+    pub publisher: Option<(SessionKey, Key, Option<u16>)>,
+    /// The will it is.
+    pub will: Option<&'a Will>,
+}
+
+/// What became of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Routed {
+    /// The publisher may be answered now.
+    Done(ReasonCode),
+    /// It is answered later, through its packet identifier.
+    Waiting,
+    /// Nothing has happened: wait, then publish it again.
+    Later(Hold),
+    /// Nothing has happened, and will not.
+    Refused(ReasonCode),
+}
+
+impl Plane {
+    /// Publishes a message. `matches` are the tenant's subscribers of the topic. Copies the publisher's own connection
+    /// is to get are in [`super::Broker::self_copies`] afterwards.
+    pub(crate) fn publish_message(
+        &mut self,
+        io: &mut Io<'_>,
+        message: &Outgoing<'_>,
+        matches: &Matches,
+    ) -> Routed {
+        self.metrics.messages_received.add(1);
+        self.metrics.payload_bytes_received.add(message.content.payload.len() as u64);
+        self.broker.self_copies.clear();
+        let only_here = matches.groups.is_empty()
+            && matches.targets.iter().all(|target| target.link.shard == self.index);
+        if message.qos == QoS::AtMostOnce && !message.content.retain && only_here {
+            self.hand_to_all(io, message, matches);
+            return Routed::Done(ReasonCode::SUCCESS);
+        }
+        self.pick_members(matches);
+        let routed = self.publish_kept(io, message, matches);
+        if !matches!(routed, Routed::Done(_) | Routed::Waiting) {
+            let messages = self.metrics.messages_received.value();
+            self.metrics.messages_received.set(messages - 1);
+        }
+        routed
+    }
+
+    /// QoS 0 to subscribers of this shard.
+    fn hand_to_all(&mut self, io: &mut Io<'_>, message: &Outgoing<'_>, matches: &Matches) {
+        self.broker.scratch.encoded.clear();
+        let own = message.publisher.map(|(_, connection, _)| connection);
+        for target in &matches.targets {
+            let key = SessionKey(target.link.key);
+            let copy = SelfCopy::new(false, matches.ids(target));
+            self.hand_at_most_once(io, key, &message.content, copy, own);
+        }
+    }
+
+    /// Whose turn it is in each shared subscription that matches [MQTT-4.8.2-4].
+    fn pick_members(&mut self, matches: &Matches) {
+        let broker = &mut self.broker;
+        broker.scratch.members.clear();
+        for group in &matches.groups {
+            broker.scratch.members.extend(broker.topics.pick(*group));
+        }
+        broker.scratch.shards.clear();
+        let links = matches.targets.iter().map(|target| target.link);
+        for link in links.chain(broker.scratch.members.iter().map(|member| member.link)) {
+            if link.shard != self.index && !broker.scratch.shards.contains(&link.shard) {
+                broker.scratch.shards.push(link.shard);
+            }
+        }
+    }
+
+    fn publish_kept(
+        &mut self,
+        io: &mut Io<'_>,
+        message: &Outgoing<'_>,
+        matches: &Matches,
+    ) -> Routed {
+        let Outgoing { tenant, content, qos, publisher, .. } = *message;
+        let mut frame = std::mem::take(&mut self.frame);
+        let built = content.to_frame(tenant, qos, self.now_ms, &mut frame);
+        let bytes = Bytes::copy_from_slice(&frame);
+        self.frame = frame;
+        if built.is_err() {
+            // Properties beyond what a frame's head holds.
+            return Routed::Refused(ReasonCode::QUOTA_EXCEEDED);
+        }
+        if let Some(refused) = self.check_publish_room(message, matches, bytes.len()) {
+            return refused;
+        }
+        let mut transaction = self.broker.sessions.begin(tenant);
+        if let (QoS::ExactlyOnce, Some((session, connection, Some(packet_id)))) = (qos, publisher) {
+            match self.broker.sessions.incoming(&mut transaction, session, packet_id) {
+                Incoming::New => {}
+                Incoming::Duplicate { ticket: None } => return Routed::Done(ReasonCode::SUCCESS),
+                Incoming::Duplicate { ticket: Some(ticket) } => {
+                    let waiter = Waiter::Mqtt { connection, packet_id };
+                    self.broker.log.stored.wait(Ticket(ticket), waiter);
+                    return Routed::Waiting;
+                }
+                Incoming::TooMany => {
+                    return Routed::Refused(ReasonCode::RECEIVE_MAXIMUM_EXCEEDED);
+                }
+                Incoming::Gone => return Routed::Refused(ReasonCode::UNSPECIFIED_ERROR),
+            }
+        }
+        let expires_at_ms = content.expiry_s.map(|seconds| self.now_ms + u64::from(seconds) * 1000);
+        let kept = Arc::new(Message::new(bytes.clone(), expires_at_ms));
+        let mut takers = self.broker.scratch.shards.len();
+        let own = publisher.map(|(_, connection, _)| connection);
+        self.broker.scratch.encoded.clear();
+        let here = self.index;
+        for target in matches.targets.iter().filter(|target| target.link.shard == here) {
+            let session = SessionKey(target.link.key);
+            let copy =
+                SelfCopy::new(content.retain && target.retain_as_published, matches.ids(target));
+            let wanted = target.qos.min(qos.as_u8());
+            let given =
+                self.give(io, &mut transaction, session, &kept, &content, wanted, copy, own);
+            takers += usize::from(given);
+        }
+        let members = std::mem::take(&mut self.broker.scratch.members);
+        for member in members.iter().filter(|member| member.link.shard == here) {
+            takers += usize::from(self.give_member(
+                io,
+                &mut transaction,
+                member,
+                &kept,
+                &content,
+                qos,
+                own,
+            ));
+        }
+        let version = match content.retain {
+            true => self.retain(&mut transaction, tenant, &content, &bytes, expires_at_ms),
+            false => Ok(0),
+        };
+        let (Ok(version) | Err(version)) = version;
+        let outgoing =
+            Sent { tenant, publisher, qos, frame: &bytes, version, topic: content.topic };
+        let sent = self.send_to_shards(&mut transaction, &outgoing, &members);
+        self.broker.scratch.members = members;
+        if let Some(will) = message.will {
+            self.broker.sessions.published(&mut transaction, will);
+        }
+        let broker = &mut self.broker;
+        let ticket = match broker.sessions.commit(&mut broker.log, transaction) {
+            Ok(ticket) => ticket,
+            Err(room) => {
+                // There was room a moment ago: the journal has failed meanwhile, and nobody is answered any more.
+                tracing::error!(?room, "a message could not be recorded");
+                return Routed::Refused(ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR);
+            }
+        };
+        let reason = match takers > 0 || content.retain {
+            true => ReasonCode::SUCCESS,
+            false => ReasonCode::NO_MATCHING_SUBSCRIBERS,
+        };
+        self.answer_publisher(publisher, ticket, sent, reason)
+    }
+
+    /// Whether all of it can be done now: nothing is done by halves.
+    fn check_publish_room(
+        &self,
+        message: &Outgoing<'_>,
+        matches: &Matches,
+        frame_bytes: usize,
+    ) -> Option<Routed> {
+        let broker = &self.broker;
+        let shards = match message.content.retain {
+            true => usize::from(self.outbox.shards()) - 1,
+            false => broker.scratch.shards.len(),
+        };
+        if shards > 0 && !self.outbox.has_message_room(frame_bytes + 1024) {
+            return Some(Routed::Later(Hold::Lanes));
+        }
+        let is_durable = |link: LinkId| {
+            link.shard == self.index && broker.sessions.is_durable(SessionKey(link.key))
+        };
+        let stored_for = if message.qos == QoS::AtMostOnce {
+            0
+        } else {
+            let links = matches.targets.iter().map(|target| target.link);
+            let members = broker.scratch.members.iter().map(|member| member.link);
+            links.chain(members).filter(|link| is_durable(*link)).count()
+        };
+        let exactly_once = message.qos == QoS::ExactlyOnce
+            && message.publisher.is_some_and(|(session, ..)| broker.sessions.is_durable(session));
+        let copies = usize::from(stored_for > 0)
+            + usize::from(message.content.retain)
+            + if exactly_once { shards } else { 0 };
+        if copies == 0 && !exactly_once {
+            return None;
+        }
+        let bytes = Sessions::record_bytes(frame_bytes * copies, stored_for);
+        match broker.log.room(bytes) {
+            Room::Here => None,
+            Room::Later => Some(Routed::Later(Hold::Journal)),
+            Room::Full => {
+                self.metrics.messages_refused_full.add(1);
+                Some(Routed::Refused(ReasonCode::QUOTA_EXCEEDED))
+            }
+            Room::Failed => Some(Routed::Refused(ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR)),
+        }
+    }
+
+    /// Gives a session of this shard its copy; whether it has it or will have it.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one call per copy, on the path of every message"
+    )]
+    pub(super) fn give(
+        &mut self,
+        io: &mut Io<'_>,
+        transaction: &mut fulcrum_sessions::Transaction,
+        session: SessionKey,
+        kept: &Arc<Message>,
+        content: &Content<'_>,
+        qos: u8,
+        copy: SelfCopy,
+        own: Option<Key>,
+    ) -> bool {
+        if qos == 0 {
+            return self.hand_at_most_once(io, session, content, copy, own);
+        }
+        let options = Options { qos, retain: copy.retain, subscription_ids: &copy.ids };
+        let delivered = self.broker.sessions.deliver(transaction, session, kept, options);
+        delivered == fulcrum_sessions::Delivered::Taken
+    }
+
+    /// Gives a member of a shared subscription its copy.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one call per copy, on the path of every message"
+    )]
+    pub(super) fn give_member(
+        &mut self,
+        io: &mut Io<'_>,
+        transaction: &mut fulcrum_sessions::Transaction,
+        member: &Subscriber,
+        kept: &Arc<Message>,
+        content: &Content<'_>,
+        qos: QoS,
+        own: Option<Key>,
+    ) -> bool {
+        let ids = Some(member.subscription_id).filter(|id| *id != 0);
+        let copy = SelfCopy::new(content.retain && member.retain_as_published, ids.as_slice());
+        let session = SessionKey(member.link.key);
+        let wanted = member.qos.min(qos.as_u8());
+        self.give(io, transaction, session, kept, content, wanted, copy, own)
+    }
+
+    /// Sends the message to the other shards that have subscribers, or all if it is retained. How many will answer.
+    fn send_to_shards(
+        &mut self,
+        transaction: &mut fulcrum_sessions::Transaction,
+        sent: &Sent<'_>,
+        members: &[Subscriber],
+    ) -> Sending {
+        let mut sending = Sending::default();
+        let mut parcel_bytes = std::mem::take(&mut self.broker.scratch.parcel);
+        let retaining =
+            (sent.version != 0).then(|| owner(&[sent.tenant, sent.topic], self.outbox.shards()));
+        for shard in (0..self.outbox.shards()).map(ShardIndex).filter(|shard| *shard != self.index)
+        {
+            let deliver = self.broker.scratch.shards.contains(&shard);
+            if !deliver && sent.version == 0 {
+                continue;
+            }
+            let parcel = Parcel {
+                publisher: sent.publisher.map(|(session, ..)| link_of(self.index, session)),
+                retain_version: sent.version,
+                deliver,
+                ..Parcel::new(self.broker.boot, sent.frame)
+            };
+            let picks = members.iter().filter(|member| member.link.shard == shard);
+            parcel.write(picks.map(Pick::new), &mut parcel_bytes);
+            self.metrics.cross_shard_sent.add(1);
+            let exactly_once = sent.qos == QoS::ExactlyOnce
+                && deliver
+                && sent
+                    .publisher
+                    .is_some_and(|(session, ..)| self.broker.sessions.is_durable(session));
+            if exactly_once {
+                let bytes = Bytes::copy_from_slice(&parcel_bytes);
+                self.broker.sessions.forward(transaction, shard.0, &bytes);
+                continue;
+            }
+            let asks = sent.qos != QoS::AtMostOnce && (deliver || retaining == Some(shard));
+            let receipt = match (asks, sent.publisher) {
+                (true, Some((_, connection, Some(packet_id)))) => {
+                    let receipt = *sending.receipt.get_or_insert_with(|| {
+                        self.broker.receipts.begin(connection, packet_id, u16::MAX)
+                    });
+                    sending.answers += 1;
+                    Some(receipt)
+                }
+                _ => None,
+            };
+            self.outbox.message(
+                shard,
+                &parcel_bytes,
+                MessageOut { receipt, ..MessageOut::default() },
+            );
+        }
+        self.broker.scratch.parcel = parcel_bytes;
+        sending
+    }
+
+    fn answer_publisher(
+        &mut self,
+        publisher: Option<(SessionKey, Key, Option<u16>)>,
+        ticket: Option<u64>,
+        sending: Sending,
+        reason: ReasonCode,
+    ) -> Routed {
+        let Some((_, connection, Some(packet_id))) = publisher else {
+            return Routed::Done(reason);
+        };
+        let log = &mut self.broker.log.stored;
+        match (ticket, sending.receipt) {
+            (None, None) => return Routed::Done(reason),
+            (Some(ticket), None) => {
+                log.wait(Ticket(ticket), Waiter::Mqtt { connection, packet_id });
+            }
+            (ticket, Some(receipt)) => {
+                let answers = sending.answers + u16::from(ticket.is_some());
+                self.broker.receipts.expect(receipt, answers);
+                if let Some(ticket) = ticket {
+                    log.wait(Ticket(ticket), Waiter::Receipt { receipt });
+                }
+            }
+        }
+        Routed::Waiting
+    }
+}
+
+/// A message for other shards.
+struct Sent<'a> {
+    tenant: &'a Arc<str>,
+    publisher: Option<(SessionKey, Key, Option<u16>)>,
+    qos: QoS,
+    frame: &'a Bytes,
+    version: u64,
+    topic: &'a str,
+}
+
+/// What was sent to other shards.
+#[derive(Default)]
+struct Sending {
+    receipt: Option<u32>,
+    answers: u16,
+}

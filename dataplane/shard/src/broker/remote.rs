@@ -1,0 +1,310 @@
+//! Messages from other shards: given to the sessions here, and answered when they are on disk.
+//!
+//! Invariants: messages of one shard are taken in the order they were sent; a journal that is behind leaves them in their
+//! lane, whose bytes are bounded; whoever asked for an answer gets exactly one.
+
+use super::parcel::{Parcel, Pick};
+use super::{Barrier, SelfCopy};
+use crate::connections::{Hold, Key, Protocol};
+use crate::message::{Batch, Mailbox, MessageOut, PeerMessage};
+use crate::mqtt::Content;
+
+use crate::plane::Plane;
+use crate::stored::Waiter;
+use bytes::Bytes;
+use fulcrum_frame::Frame;
+use fulcrum_journal::Ticket;
+use fulcrum_mqtt::QoS;
+use fulcrum_ring::Io;
+use fulcrum_router::{LinkId, Matches, ShardIndex, Subscriber};
+use fulcrum_sessions::{Log, Message, Origin, Room, SessionKey, Sessions, Transaction};
+use std::sync::Arc;
+
+/// A batch whose messages could not all be taken: it goes on behind `done`.
+struct Unfinished {
+    from: ShardIndex,
+    batch: Batch,
+    done: usize,
+}
+
+/// Batches that wait for this shard's session journal.
+#[derive(Default)]
+pub(crate) struct Arriving {
+    unfinished: Option<Unfinished>,
+    next: usize,
+}
+
+impl Arriving {
+    /// Whether nothing waits for the journal.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.unfinished.is_none()
+    }
+}
+
+/// A message that was taken, and who is to hear of it.
+struct Taken {
+    ticket: Option<u64>,
+    accepted: bool,
+}
+
+impl Plane {
+    /// Takes the messages of other shards as far as the session journal takes them. What comes behind the messages of a
+    /// batch is handed to `control`.
+    pub(crate) fn take_messages(
+        &mut self,
+        io: &mut Io<'_>,
+        mailbox: &Mailbox,
+        control: &mut Vec<PeerMessage>,
+    ) {
+        if let Some(mut unfinished) = self.broker.arriving.unfinished.take()
+            && !self.take_batch(io, &mut unfinished, control)
+        {
+            self.broker.arriving.unfinished = Some(unfinished);
+            return;
+        }
+        let lanes = &mailbox.message_lanes;
+        let mut empty = 0;
+        while empty < lanes.len() {
+            let sender = self.broker.arriving.next % lanes.len();
+            self.broker.arriving.next = sender + 1;
+            let Some(batch) = lanes[sender].pop() else {
+                empty += 1;
+                continue;
+            };
+            empty = 0;
+            let mut batch = Unfinished { from: ShardIndex(sender as u16), batch, done: 0 };
+            if !self.take_batch(io, &mut batch, control) {
+                self.broker.arriving.unfinished = Some(batch);
+                return;
+            }
+        }
+    }
+
+    /// Whether all of it is done.
+    fn take_batch(
+        &mut self,
+        io: &mut Io<'_>,
+        unfinished: &mut Unfinished,
+        control: &mut Vec<PeerMessage>,
+    ) -> bool {
+        let Unfinished { from, batch, done } = unfinished;
+        for message in &batch.messages[*done..] {
+            let bytes = batch.frames.get(message.frame.clone()).unwrap_or_default();
+            let Some(taken) = self.take_parcel(io, bytes, message) else { return false };
+            self.answer_sender(*from, message, taken);
+            *done += 1;
+        }
+        control.append(&mut batch.control);
+        true
+    }
+
+    fn answer_sender(&mut self, shard: ShardIndex, message: &MessageOut, taken: Taken) {
+        let Taken { ticket, accepted } = taken;
+        let log = &mut self.broker.log.stored;
+        if let Some(receipt) = message.receipt {
+            match ticket {
+                Some(ticket) => log.wait(Ticket(ticket), Waiter::Remote { shard, receipt }),
+                None => self.outbox.tell(shard, PeerMessage::Delivered { receipt, accepted }),
+            }
+        }
+        if let Some((_, number)) = message.forward {
+            let log = &mut self.broker.log.stored;
+            match ticket {
+                Some(ticket) => log.wait(Ticket(ticket), Waiter::Forwarded { shard, number }),
+                None => self.outbox.tell(shard, PeerMessage::Forwarded { number }),
+            }
+        }
+    }
+
+    /// `None`: the journal is behind, nothing has happened.
+    fn take_parcel(
+        &mut self,
+        io: &mut Io<'_>,
+        bytes: &[u8],
+        message: &MessageOut,
+    ) -> Option<Taken> {
+        let refused = Some(Taken { ticket: None, accepted: false });
+        let Some(parcel) = Parcel::parse(bytes) else { return refused };
+        let Ok(frame) = Frame::parse(parcel.frame) else { return refused };
+        let done = Some(Taken { ticket: None, accepted: true });
+        let Some(content) = Content::of_frame(frame, self.now_ms) else { return done };
+        let known = message
+            .forward
+            .is_some_and(|(origin, number)| !self.broker.sessions.is_new_from(origin, number));
+        if known {
+            return done;
+        }
+        let tenant: Arc<str> = self.tenant_name(frame.tenant().unwrap_or_default());
+        let mut matches = std::mem::take(&mut self.broker.scratch.matches);
+        matches.targets.clear();
+        if parcel.deliver {
+            self.broker.topics.matches(&tenant, content.topic, parcel.publisher, &mut matches);
+        }
+        let members = self.members_of(&parcel, &matches);
+        let taken =
+            match self.arrival_room(&parcel, &matches, frame.qos(), message.forward) {
+                Room::Later => None,
+                Room::Here => Some(self.take_content(
+                    io, &tenant, &content, frame, &parcel, message, &matches, &members,
+                )),
+                Room::Full | Room::Failed => {
+                    self.metrics.messages_refused_full.add(1);
+                    refused
+                }
+            };
+        self.broker.scratch.matches = matches;
+        taken
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "what was found out about one message")]
+    fn take_content(
+        &mut self,
+        io: &mut Io<'_>,
+        tenant: &Arc<str>,
+        content: &Content<'_>,
+        frame: Frame<'_>,
+        parcel: &Parcel<'_>,
+        message: &MessageOut,
+        matches: &Matches,
+        members: &[Subscriber],
+    ) -> Taken {
+        let qos = QoS::from_u8(frame.qos()).unwrap_or(QoS::AtMostOnce);
+        let bytes = Bytes::copy_from_slice(parcel.frame);
+        let expires_at_ms = content.expiry_s.map(|seconds| self.now_ms + u64::from(seconds) * 1000);
+        let kept = Arc::new(Message::new(bytes.clone(), expires_at_ms));
+        let mut transaction = self.broker.sessions.begin(tenant);
+        self.broker.scratch.encoded.clear();
+        let here = self.index;
+        for target in matches.targets.iter().filter(|target| target.link.shard == here) {
+            let retain = content.retain && target.retain_as_published;
+            let copy = SelfCopy::new(retain, matches.ids(target));
+            let (session, wanted) = (SessionKey(target.link.key), target.qos.min(qos.as_u8()));
+            self.give(io, &mut transaction, session, &kept, content, wanted, copy, None);
+        }
+        for member in members {
+            self.give_member(io, &mut transaction, member, &kept, content, qos, None);
+        }
+        if parcel.retain_version != 0 {
+            let version = parcel.retain_version;
+            self.follow_retained(&mut transaction, content, &bytes, version, expires_at_ms);
+        }
+        if let Some((origin, number)) = message.forward {
+            self.broker.sessions.note_from(&mut transaction, origin, number);
+        }
+        self.commit_arrival(transaction)
+    }
+
+    fn commit_arrival(&mut self, transaction: Transaction) -> Taken {
+        let broker = &mut self.broker;
+        match broker.sessions.commit(&mut broker.log, transaction) {
+            Ok(ticket) => Taken { ticket, accepted: true },
+            Err(room) => {
+                tracing::error!(?room, "a message of another shard could not be recorded");
+                Taken { ticket: None, accepted: false }
+            }
+        }
+    }
+
+    /// Members of shared subscriptions the sender has picked here. Picks of an earlier run of the node name nobody: then
+    /// a member of this shard of each group that matches is taken instead.
+    fn members_of(&mut self, parcel: &Parcel<'_>, matches: &Matches) -> Vec<Subscriber> {
+        let here = self.index;
+        if parcel.boot == self.broker.boot {
+            return parcel.picks().map(|pick| subscriber(here, pick)).collect();
+        }
+        let wanted = parcel.picks().count();
+        let topics = &mut self.broker.topics;
+        let members = matches.groups.iter().filter_map(|group| {
+            // A round of the group passes every member once.
+            (0..64).filter_map(|_| topics.pick(*group)).find(|member| member.link.shard == here)
+        });
+        members.take(wanted).collect()
+    }
+
+    fn arrival_room(
+        &self,
+        parcel: &Parcel<'_>,
+        matches: &Matches,
+        qos: u8,
+        forward: Option<(Origin, u64)>,
+    ) -> Room {
+        let stored = qos > 0 || parcel.retain_version != 0 || forward.is_some();
+        if !stored {
+            return Room::Here;
+        }
+        let targets = matches.targets.iter().filter(|target| target.link.shard == self.index);
+        let copies = 1 + usize::from(parcel.retain_version != 0);
+        let bytes = Sessions::record_bytes(parcel.frame.len() * copies, targets.count() + 1);
+        self.broker.log.room(bytes)
+    }
+
+    /// The tenant's name as its sessions here share it.
+    fn tenant_name(&self, tenant: &str) -> Arc<str> {
+        // One allocation a message from another shard.
+        Arc::from(tenant)
+    }
+
+    /// Sends what is durable here and still to be taken by other shards.
+    pub(crate) fn send_forwards(&mut self) {
+        let origin = self.broker.sessions.origin();
+        for shard in (0..self.outbox.shards()).map(ShardIndex).filter(|shard| *shard != self.index)
+        {
+            while self.outbox.has_message_room(self.settings.message_bytes_max)
+                && let Some((number, parcel)) = self.broker.sessions.next_forward(shard.0)
+            {
+                let message =
+                    MessageOut { forward: Some((origin, number)), ..MessageOut::default() };
+                self.outbox.message(shard, &parcel, message);
+            }
+        }
+    }
+
+    /// Asks every other shard whether it knows all subscriptions made here so far; how many are asked.
+    pub(crate) fn raise_barrier(&mut self, connection: Key) -> u16 {
+        let missing = self.outbox.shards() - 1;
+        if missing == 0 {
+            return 0;
+        }
+        let number = self.broker.barriers.back().map_or(1, |barrier| barrier.number + 1);
+        self.broker.barriers.push_back(Barrier { connection, number, missing });
+        let shard = self.index;
+        self.outbox.tell_all(|| PeerMessage::Barrier { shard, number });
+        missing
+    }
+
+    /// Another shard knows what was asked about; so do all messages it published before.
+    pub(crate) fn barrier_seen(&mut self, number: u64) {
+        let barriers = &mut self.broker.barriers;
+        if let Some(barrier) = barriers.iter_mut().find(|barrier| barrier.number == number) {
+            barrier.missing -= 1;
+        }
+        while let Some(barrier) =
+            self.broker.barriers.front().filter(|barrier| barrier.missing == 0)
+        {
+            let connection = barrier.connection;
+            self.broker.barriers.pop_front();
+            self.held_less(connection);
+        }
+    }
+
+    /// One thing less a held connection waits for; it goes on after the last.
+    pub(crate) fn held_less(&mut self, key: Key) {
+        let Some(connection) = self.connections.by_key(key) else { return };
+        let Protocol::Mqtt(session) = &mut connection.protocol else { return };
+        session.waits = session.waits.saturating_sub(1);
+        if session.waits == 0 {
+            self.release(key, Hold::Commit);
+        }
+    }
+}
+
+fn subscriber(shard: ShardIndex, pick: Pick) -> Subscriber {
+    Subscriber {
+        link: LinkId { shard, key: pick.key },
+        qos: pick.qos,
+        no_local: false,
+        retain_as_published: pick.retain_as_published,
+        subscription_id: pick.subscription_id,
+        online: true,
+    }
+}
