@@ -23,6 +23,10 @@ fn main() -> io::Result<()> {
         write_all(&corpus.join(target), &seeds)?;
         println!("{target}: {} seeds", seeds.len());
     }
+    for (target, seeds) in [("websocket", websocket_seeds()), ("proxy", proxy_seeds())] {
+        write_all(&corpus.join(target), &seeds)?;
+        println!("{target}: {} seeds", seeds.len());
+    }
     Ok(())
 }
 
@@ -96,4 +100,43 @@ fn frame(class: Class, full: bool) -> Vec<u8> {
     }
     builder.finish(b"21.5").expect("a small frame");
     out
+}
+
+/// Piece and whether the handshake is done in front, as `websocket` reads them.
+fn websocket_seeds() -> Vec<Vec<u8>> {
+    let request = b"GET /mqtt HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\
+        Sec-WebSocket-Protocol: mqttv3.1, mqtt\r\n\r\n";
+    let frames: [&[u8]; 9] = [
+        b"\x82\x83\x01\x02\x03\x04abc",
+        b"\x02\x81\0\0\0\0a\x89\x81\0\0\0\0p\x80\x81\0\0\0\0b",
+        b"\x88\x85\0\0\0\0\x03\xe8bye",
+        b"\x88\x80\0\0\0\0",
+        b"\x81\x81\0\0\0\0t",
+        b"\x82\x03abc",
+        b"\x82\xfe\x00\x80\x01\x02\x03\x04",
+        b"\x82\xff\0\0\0\0\0\x01\0\0\x01\x02\x03\x04",
+        b"\x8a\x80\x01\x02\x03\x04",
+    ];
+    let shaken = frames.iter().map(|frame| [&[2, 1], *frame].concat());
+    shaken.chain([[&[6, 0], &request[..], frames[0]].concat()]).collect()
+}
+
+fn proxy_seeds() -> Vec<Vec<u8>> {
+    let signature = b"\r\n\r\n\0\r\nQUIT\n";
+    let binary: [&[u8]; 5] = [
+        b"\x21\x11\0\x0c\xc0\0\x02\x07\xc6\x33\x64\x01\x30\x39\x07\x5bconnect",
+        b"\x20\0\0\0connect",
+        b"\x21\x11\0\x10\xc0\0\x02\x07\xc6\x33\x64\x01\x30\x39\x07\x5b\x02\0\x01a",
+        b"\x21\x11\0\x13\xc0\0\x02\x07\xc6\x33\x64\x01\x30\x39\x07\x5b\x03\0\x04\0\0\0\0",
+        b"\x21\x11\0\x1c\xc0\0\x02\x07\xc6\x33\x64\x01\x30\x39\x07\x5b\x20\0\x0d\x07\0\0\0\0\
+          \x22\0\x05dev-7",
+    ];
+    let text: [&[u8]; 3] = [
+        b"PROXY TCP4 192.0.2.7 198.51.100.1 12345 1883\r\nconnect",
+        b"PROXY TCP6 2001:db8::7 2001:db8::1 1 2\r\n",
+        b"PROXY UNKNOWN\r\n",
+    ];
+    let binary = binary.iter().map(|rest| [&[4], &signature[..], *rest].concat());
+    binary.chain(text.iter().map(|line| [&[4], *line].concat())).collect()
 }
