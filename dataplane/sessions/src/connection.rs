@@ -243,15 +243,15 @@ impl Sessions {
         if who.expiry_s != 0 {
             self.pay_image(log, key).map_err(AttachRefused::Log)?;
         }
-        let mut record = self.books.begin(who.tenant);
-        let Some((session, durable)) =
-            session_of(&mut self.slots, key).and_then(|s| Some((s.will, s.durable.as_ref()?)))
-        else {
-            return Err(AttachRefused::TooManySessions);
+        let Some(session) = session_of(&mut self.slots, key) else {
+            return self.attach_new(log, who, None);
         };
-        let (old_will, id) = (session, durable.id);
+        let Some(durable) = &session.durable else {
+            return self.attach_new(log, who, Some(key));
+        };
+        let (old_will, id, taken_over) = (session.will, durable.id, session.link);
         let will_passed = durable.will_at.is_some_and(|at| at <= now);
-        let taken_over = self.link(key);
+        let mut record = self.books.begin(who.tenant);
         let old = self.books.wills.get(&old_will).map(|stored| &stored.will);
         let will_due =
             old.filter(|will| will_passed || taken_over.is_some() && will.delay_s == 0).cloned();

@@ -16,6 +16,7 @@ pub(crate) const IDENTIFIERS: u64 = 0x7fff;
 /// Queues that grew beyond this give memory back when they run empty.
 const WARM_ENTRIES: usize = 64;
 
+/// The identifier of a place in the order. The log holds places alone: another rule here is another format there.
 pub(crate) fn packet_id(sequence: u64) -> u16 {
     ((sequence - 1) % IDENTIFIERS) as u16 + 1
 }

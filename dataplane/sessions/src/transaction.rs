@@ -53,6 +53,9 @@ struct Retain {
     expires_at_ms: Option<u64>,
 }
 
+/// A transaction to more sessions gives its memory back.
+const WARM_DELIVERIES: usize = 4096;
+
 /// Most an entry takes besides the bytes it carries.
 const ENTRY_BYTES_MAX: usize = 48;
 /// Most the beginning of a record takes besides the tenant's name, with the notes that ride along.
@@ -274,7 +277,9 @@ impl Sessions {
             self.apply(&tenant, &mut gathered, place);
         }
         gathered.clear();
-        self.spare = Some(gathered);
+        if gathered.deliveries.capacity() <= WARM_DELIVERIES {
+            self.spare = Some(gathered);
+        }
         place.map(|place| place.map(|place| place.ticket))
     }
 }
