@@ -40,6 +40,11 @@ class Broker:
     patience_s: float = 8.0
     process_id: int = None
     http_port: int = None
+    # Other transports; none where the broker does not offer them.
+    web_port: int = None
+    tls_port: int = None
+    web_tls_port: int = None
+    ca_file: str = None
 
     def rss_bytes(self):
         """Memory of the broker's process."""
@@ -101,18 +106,41 @@ class Running:
         return code
 
 
+def certificates(folder):
+    """An authority and a server's certificate by it, for 127.0.0.1 and localhost; the authority's file."""
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+
+    def openssl(*arguments):
+        subprocess.run(["openssl", *arguments], check=True, capture_output=True, cwd=folder)
+
+    openssl("req", "-x509", *key, "-keyout", "ca-key.pem", "-out", "ca.pem", "-subj", "/CN=conformance authority",
+            "-addext", "keyUsage=critical,keyCertSign", "-addext", "basicConstraints=critical,CA:true")  # fmt: skip
+    openssl("req", *key, "-keyout", "server-key.pem", "-out", "server.csr", "-subj", "/CN=localhost")
+    (folder / "extensions").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\nbasicConstraints=CA:false\n")
+    openssl("x509", "-req", "-in", "server.csr", "-CA", "ca.pem", "-CAkey", "ca-key.pem", "-CAcreateserial", "-days", "2",
+            "-extfile", "extensions", "-out", "server.pem")  # fmt: skip
+    return str(folder / "ca.pem")
+
+
 def start_mosquitto():
     """The oracle these tests were written against."""
     folder = pathlib.Path(tempfile.mkdtemp(prefix="conformance-mosquitto-"))
-    (port,) = free_ports(1)
+    port, web_port, tls_port, web_tls_port = free_ports(4)
+    ca_file = certificates(folder)
+    files = f"cafile {ca_file}\ncertfile {folder}/server.pem\nkeyfile {folder}/server-key.pem"
     users, config = folder / "users", folder / "mosquitto.conf"
     users.touch(mode=0o600)
     subprocess.run(["mosquitto_passwd", "-b", users, DEVICE, PASSWORD], check=True)
     config.write_text(
-        f"listener {port} 127.0.0.1\nallow_anonymous false\npassword_file {users}\npersistence false\nuser root\n"
+        f"listener {port} 127.0.0.1\nlistener {web_port} 127.0.0.1\nprotocol websockets\n"
+        f"listener {tls_port} 127.0.0.1\n{files}\nlistener {web_tls_port} 127.0.0.1\nprotocol websockets\n{files}\n"
+        f"allow_anonymous false\npassword_file {users}\npersistence false\nuser root\n"
         f"max_packet_size {MESSAGE_BYTES}\nmax_queued_messages 10000\nset_tcp_nodelay true\n"
     )
-    broker = Broker("127.0.0.1", port, "mosquitto", DEVICE, PASSWORD, "conformance/", patience_s=3.0)
+    broker = Broker(
+        "127.0.0.1", port, "mosquitto", DEVICE, PASSWORD, "conformance/", patience_s=3.0,
+        web_port=web_port, tls_port=tls_port, web_tls_port=web_tls_port, ca_file=ca_file,
+    )  # fmt: skip
     program = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
     running = Running(broker, folder, [program, "-c", str(config)])
     running.wait(lambda: there(broker))

@@ -18,6 +18,10 @@ def pytest_addoption(parser):
         "username": "for host:port: user name",
         "password": "for host:port: password",
         "topic-prefix": "for host:port: what all topics begin with, such as `x/`",
+        "websocket-port": "for host:port: where it speaks WebSocket",
+        "tls-port": "for host:port: where it speaks TLS",
+        "websocket-tls-port": "for host:port: where it speaks WebSocket within TLS",
+        "ca-file": "for host:port: the authority of its certificate",
         "broker-kind": "for host:port: `fulcrum` or `mosquitto`, where its known deviations are to be expected",
     }.items():
         group.addoption(f"--{name}", default=os.environ.get(f"MQTT_{name.upper().replace('-', '_')}"), help=text)
@@ -26,6 +30,7 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     config.addinivalue_line("markers", "deviates(kind, reason): what a broker of this kind is known to do otherwise")
     config.addinivalue_line("markers", "only(kind): asks more than the specification does, of a broker of this kind")
+    config.addinivalue_line("markers", "hostile: wants the broker for itself")
     # With pytest-xdist one broker serves all workers: the first process starts it, the others are told where it is.
     if hasattr(config, "workerinput"):
         config.broker = brokers.Broker(**config.workerinput["broker"])
@@ -41,9 +46,16 @@ def _broker(config):
         return _STARTED["broker"].broker
     host, port = name.rsplit(":", 1)
     kind = config.getoption("broker_kind") or "other"
+    ports = {
+        name: int(config.getoption(option)) if config.getoption(option) else None
+        for name, option in {
+            "web_port": "websocket_port", "tls_port": "tls_port", "web_tls_port": "websocket_tls_port",
+        }.items()
+    }  # fmt: skip
     return brokers.Broker(
         host, int(port), kind, config.getoption("username"), config.getoption("password"),
         config.getoption("topic_prefix") or "conformance/", kind == "fulcrum",
+        ca_file=config.getoption("ca_file"), **ports,
     )  # fmt: skip
 
 
@@ -88,6 +100,15 @@ def broker(pytestconfig):
 def version(request):
     """The test runs once in each version of the protocol."""
     return request.param
+
+
+@pytest.fixture(params=["tcp", "tls", "ws", "wss"])
+def transport(request, broker):
+    """Each way to the broker, as its name and port."""
+    port = {"tcp": broker.port, "tls": broker.tls_port, "ws": broker.web_port, "wss": broker.web_tls_port}[request.param]
+    if port is None:
+        pytest.skip(f"no {request.param} here")
+    return request.param, port
 
 
 @pytest.fixture

@@ -415,3 +415,13 @@ def test_mqtt_3_has_a_window_too(connected, topic):
     for number in range(100):
         publisher.publish(topic("a"), str(number), 1)
     assert [int(message.payload) for message in subscriber.messages(100)] == list(range(100))
+
+
+@pytest.mark.only("fulcrum")
+def test_a_refused_identifier_means_a_new_message(connected, topic):
+    """A topic nobody may publish to is refused by PUBREC. [MQTT5-4.3.3-9] [MQTT5-3.5.2-1]"""
+    subscriber, publisher = connected(MQTT_5), connected(MQTT_5)
+    subscriber.subscribe(topic("a"), qos=2)
+    assert publisher.publish("$SYS/nobody", b"x", 2, packet_id=9) >= 0x80
+    assert publisher.publish(topic("a"), b"x", 2, packet_id=9) == 0
+    assert subscriber.message().payload == b"x"
