@@ -145,7 +145,10 @@ impl Flow {
     }
 
     pub(crate) fn remove(&mut self, position: usize) -> Option<Queued> {
-        let entry = self.entries.remove(position)?;
+        let entry = match position {
+            0 => self.entries.pop_front()?,
+            _ => self.entries.remove(position)?,
+        };
         if position < self.sent {
             self.sent -= 1;
         }
