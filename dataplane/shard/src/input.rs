@@ -221,6 +221,14 @@ impl Shard {
             return;
         }
         let hold = std::mem::replace(&mut connection.hold, Hold::Closing);
+        let void = match &connection.protocol {
+            Protocol::Mqtt(session) => session.is_void(now),
+            Protocol::Http(_) => false,
+        };
+        if void {
+            // A token whose time is over ends its connection (Hono: terminal errors).
+            return self.end_with(io, key, ReasonCode::NOT_AUTHORIZED);
+        }
         if hold != Hold::Registry {
             self.plane.metrics.timeouts.add(1);
             return self.end_with(io, key, ReasonCode::KEEP_ALIVE_TIMEOUT);

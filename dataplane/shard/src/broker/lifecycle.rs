@@ -204,7 +204,8 @@ impl Plane {
 
     /// Has the session journal keep few segments.
     pub(crate) fn copy_forward(&mut self) {
-        let Some(budget) = self.broker.log.copy_budget() else { return };
+        let live_bytes = self.broker.sessions.metrics().live_bytes;
+        let Some(budget) = self.broker.log.copy_budget(live_bytes) else { return };
         let broker = &mut self.broker;
         if let Some(segment) = broker.sessions.compact(&mut broker.log, budget) {
             broker.log.release_below(segment);

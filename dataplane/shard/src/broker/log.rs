@@ -11,6 +11,8 @@ const OWNER: &str = "sessions";
 const FRAME_BYTES: usize = 128;
 /// Segments above which live records of the oldest are copied forward.
 const SEGMENTS_MAX: u64 = 2;
+/// The log may be this many times as large as what is needed of it.
+const LOG_SHARE: u64 = 3;
 /// Bytes copied forward in one turn, at most.
 const COPY_BYTES: usize = 256 * 1024;
 
@@ -26,10 +28,16 @@ impl SessionLog {
         SessionLog { stored, tail, frame: Vec::new() }
     }
 
-    /// How many bytes to copy forward now; `None` while there is no need.
-    pub(crate) fn copy_budget(&self) -> Option<usize> {
+    /// How many bytes to copy forward now, of `live_bytes` that are needed: as many as keep the log at a few times its
+    /// contents. 0 asks for what can be dropped without copying; `None` while there is no need to ask.
+    pub(crate) fn copy_budget(&self, live_bytes: u64) -> Option<usize> {
         let (oldest, current) = self.stored.segments();
-        (current.saturating_sub(oldest) >= SEGMENTS_MAX).then_some(COPY_BYTES)
+        let segments = current.saturating_sub(oldest);
+        if segments < SEGMENTS_MAX {
+            return None;
+        }
+        let wasteful = segments * self.tail.segment_bytes() > LOG_SHARE * live_bytes;
+        Some(if wasteful { COPY_BYTES } else { 0 })
     }
 
     /// Nothing below `segment` is needed any more.

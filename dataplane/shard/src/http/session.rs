@@ -202,6 +202,7 @@ impl Session {
         };
         let known = self.principal.as_ref().is_some_and(|verified| {
             verified.version == plane.identity_version
+                && verified.principal.valid_until_ms.is_none_or(|until| plane.now_ms < until)
                 && verified.authorization.expose() == value.as_bytes()
         });
         if known {

@@ -127,7 +127,7 @@ impl Session {
         }
         match result {
             Ok(principal) => {
-                self.principal = Some(principal);
+                self.admit(turn.plane, principal);
                 self.phase = Phase::Admitted;
                 true
             }

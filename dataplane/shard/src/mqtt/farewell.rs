@@ -81,7 +81,7 @@ impl Session {
         };
         match result {
             Ok(fresh) if same(&fresh) => {
-                self.principal = Some(fresh);
+                self.admit(turn.plane, fresh);
                 let mut properties = PropertyBuffer::new(PropertyOwner::Auth);
                 // One property, permitted there.
                 let _ = properties.push(Property::AuthenticationMethod(JWT_METHOD));

@@ -70,6 +70,8 @@ pub(crate) struct Session {
     pub phase: Phase,
     pub level: ProtocolLevel,
     pub principal: Option<Principal>,
+    /// When what it has shown is void.
+    pub valid_until: Option<Instant>,
     /// Its session in the shard's session state, once attached.
     pub session: SessionKey,
     pub client_id: Box<str>,
@@ -114,6 +116,7 @@ impl Session {
             phase: Phase::New { since: now },
             level: ProtocolLevel::V311,
             principal: None,
+            valid_until: None,
             session: SessionKey(u64::MAX),
             client_id: Box::default(),
             keep_alive: Duration::ZERO,
@@ -163,10 +166,26 @@ impl Session {
                 Some(*since + connect_timeout)
             }
             Phase::Admitted | Phase::Attached { .. } => Some(last_input + connect_timeout),
-            Phase::Connected if self.keep_alive.is_zero() => None,
-            // One and a half times the keep-alive [MQTT-3.1.2-24] [MQTT-3.1.2-22].
-            Phase::Connected => Some(last_input + self.keep_alive * 3 / 2),
+            Phase::Connected => {
+                // One and a half times the keep-alive [MQTT-3.1.2-24] [MQTT-3.1.2-22].
+                let silent = last_input + self.keep_alive * 3 / 2;
+                let silent = (!self.keep_alive.is_zero()).then_some(silent);
+                silent.into_iter().chain(self.valid_until).min()
+            }
         }
+    }
+
+    /// Whether what the peer has shown is void at `now`.
+    pub(crate) fn is_void(&self, now: Instant) -> bool {
+        self.valid_until.is_some_and(|until| until <= now)
+    }
+
+    /// Notes who the peer is, and for how long that holds.
+    pub(super) fn admit(&mut self, plane: &Plane, principal: Principal) {
+        self.valid_until = principal.valid_until_ms.map(|until_ms| {
+            plane.now + Duration::from_millis(until_ms.saturating_sub(plane.now_ms))
+        });
+        self.principal = Some(principal);
     }
 
     /// Takes the packet at the front of `bytes`.

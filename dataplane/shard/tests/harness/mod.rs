@@ -69,7 +69,7 @@ impl Registry for FakeRegistry {
                     true => Role::Application { may_consume: true },
                     false => Role::Device,
                 },
-                messaging: Arc::default(),
+                messaging: rights(name),
                 valid_until_ms: None,
                 connections_max: None,
             }),
