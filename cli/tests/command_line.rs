@@ -161,6 +161,44 @@ fn messaging_addresses_are_declared_shown_and_taken_away() {
 }
 
 #[test]
+fn certificates_and_keys_are_given_to_devices_from_files() {
+    let cloud = Cloud::start();
+    let file = |name: &str, text: String| {
+        let path = cloud.folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let made = rcgen::generate_simple_self_signed(["sensor-1".to_owned()]).unwrap();
+    let certificate = file("cert.pem", made.cert.pem());
+    let key = file("key.pem", made.signing_key.public_key_pem());
+    cloud.json(&["tenant", "create", "acme", "--trusted-ca", &certificate]);
+    let anchor = cloud.json(&["tenant", "show", "acme"])["trusted-ca"][0].take();
+    assert_eq!(anchor["subject-dn"], "CN=rcgen self signed cert");
+    assert_eq!((anchor["algorithm"].as_str(), anchor["cert"].as_str()), (Some("EC"), None));
+
+    cloud.json(&["device", "create", "acme", "sensor-1"]);
+    let set = |words: &[&str]| {
+        cloud.json(&[&["credentials", words[0], "acme", "sensor-1"], &words[1..]].concat())
+    };
+    let subject = "CN=rcgen self signed cert";
+    assert_eq!(set(&["set-certificate", "--cert", &certificate])["subject"], subject);
+    set(&["set-certificate", "--subject", "cn=rcgen self signed cert"]);
+    set(&["set-key", "--auth-id", "k", "--public-key", &key]);
+    set(&["set-key", "--auth-id", "k", "--public-key", &certificate]);
+    let shown = cloud.json(&["credentials", "show", "acme", "sensor-1"]);
+    let kinds = |at: usize| (shown[at]["type"].as_str(), shown[at]["auth-id"].as_str());
+    assert_eq!(shown.as_array().unwrap().len(), 2, "each replaces the one before: {shown}");
+    assert_eq!(kinds(0), (Some("x509-cert"), Some(subject)));
+    assert_eq!(kinds(1), (Some("rpk"), Some("k")));
+
+    let empty = file("empty.pem", String::new());
+    let refused =
+        ["credentials", "set-key", "acme", "sensor-1", "--auth-id", "k", "--public-key", &empty];
+    let (code, words) = cloud.refusal(&refused);
+    assert!(code == 2 && words.contains("empty.pem"), "{code} {words}");
+}
+
+#[test]
 fn a_password_is_never_shown_again() {
     let cloud = Cloud::start();
     cloud.json(&["tenant", "create", "acme"]);

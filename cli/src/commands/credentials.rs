@@ -4,6 +4,7 @@
 //! it is hashed here.
 
 use crate::client::Client;
+use crate::commands::public_credentials::{SetCertificate, SetKey, set_certificate, set_key};
 use crate::error::Failure;
 use crate::output::{Output, table};
 use base64::Engine as _;
@@ -23,6 +24,8 @@ Examples:
   fulcrum credentials set-password acme sensor-1 --auth-id sensor-1                    asks for the password
   openssl rand -base64 24 | tee pw | fulcrum credentials set-password acme sensor-1 --auth-id sensor-1 --password-stdin
   fulcrum credentials set-password acme sensor-1 --auth-id sensor-1 --hash-function sha-256 --password-stdin < pw
+  fulcrum credentials set-certificate acme sensor-1 --cert sensor-1.pem
+  fulcrum credentials set-key acme sensor-1 --auth-id sensor-1 --public-key sensor-1.pub.pem
   fulcrum credentials show acme sensor-1";
 
 /// What can be done with credentials.
@@ -30,6 +33,10 @@ Examples:
 pub enum CredentialsCommand {
     /// Give a device a user name and password, in place of the password it had for that user name.
     SetPassword(SetPassword),
+    /// Let a device in with a client certificate.
+    SetCertificate(SetCertificate),
+    /// Let a device in with tokens (JWT) that its key has signed, in place of the key it had under that name.
+    SetKey(SetKey),
     /// Show a device's credentials, without anything secret.
     Show {
         /// Its tenant.
@@ -126,6 +133,10 @@ pub async fn run(
         CredentialsCommand::SetPassword(options) => {
             set_password(options, &mut client, output).await
         }
+        CredentialsCommand::SetCertificate(options) => {
+            set_certificate(options, &mut client, output).await
+        }
+        CredentialsCommand::SetKey(options) => set_key(options, &mut client, output).await,
         CredentialsCommand::Show { tenant, device } => {
             show(&tenant, &device, &mut client, output).await
         }

@@ -7,6 +7,7 @@ pub mod credentials;
 pub mod device;
 pub mod edge;
 pub mod events;
+pub mod public_credentials;
 pub mod tenant;
 
 use crate::arguments::{Arguments, Verb};

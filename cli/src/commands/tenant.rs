@@ -1,6 +1,7 @@
 //! `fulcrum tenant`.
 
 use crate::client::Client;
+use crate::commands::public_credentials::trust_anchor;
 use crate::commands::{search, text_of};
 use crate::error::Failure;
 use crate::output::{Output, pretty, table};
@@ -67,6 +68,10 @@ pub struct TenantDocument {
     /// Take all messaging addresses away.
     #[arg(long)]
     no_addresses: bool,
+    /// Certificate (PEM) of an authority that signs certificates of the tenant's devices. May be repeated; those given are
+    /// all there are.
+    #[arg(long, value_name = "FILE")]
+    trusted_ca: Vec<PathBuf>,
     /// JSON file with the whole document, as `tenant show --json` prints it.
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
@@ -90,6 +95,10 @@ impl TenantDocument {
         if !self.address.is_empty() {
             let before = tenant.messaging.take().unwrap_or_default();
             tenant.messaging = Some(self.declared(&before));
+        }
+        if !self.trusted_ca.is_empty() {
+            let anchors = self.trusted_ca.iter().map(|path| trust_anchor(path));
+            tenant.trusted_ca = Some(anchors.collect::<Result<_, _>>()?);
         }
         Ok(tenant)
     }

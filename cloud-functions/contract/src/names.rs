@@ -98,12 +98,18 @@ impl DistinguishedName {
         if name.as_raw().len() > NAME_BYTES_MAX {
             return Err(NameError);
         }
-        let attribute = |one: &x509_parser::x509::AttributeTypeAndValue<'_>| Attribute {
-            oid: one.attr_type().to_id_string(),
-            value: value_of(one.attr_value().header.tag().0, one.attr_value().data),
-        };
-        let parts = name.iter().map(|part| part.iter().map(attribute).collect());
-        let mut parts: Vec<Vec<Attribute>> = parts.collect();
+        let mut parts = Vec::new();
+        for part in name.iter() {
+            let attributes = part.iter().map(|one| {
+                let header = &one.attr_value().header;
+                let tag =
+                    u8::try_from(header.tag().0).ok().filter(|tag| *tag < 31).ok_or(NameError)?;
+                let first = (header.class() as u8) << 6 | u8::from(header.constructed()) << 5 | tag;
+                let value = value_of(first, one.attr_value().data);
+                Ok(Attribute { oid: one.attr_type().to_id_string(), value })
+            });
+            parts.push(attributes.collect::<Result<Vec<_>, _>>()?);
+        }
         parts.reverse();
         if parts.is_empty() { Err(NameError) } else { Ok(Self::ordered(parts)) }
     }
@@ -185,8 +191,8 @@ fn escape(text: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     Ok(())
 }
 
-/// A value by its universal tag: the string types are text, whatever their encoding.
-fn value_of(tag: u32, content: &[u8]) -> Value {
+/// A value by the first byte of its DER: the string types are text, whatever their encoding.
+fn value_of(tag: u8, content: &[u8]) -> Value {
     let text = match tag {
         // UTF8String, NumericString, PrintableString, IA5String, VisibleString.
         12 | 18 | 19 | 22 | 26 => std::str::from_utf8(content).ok().map(str::to_owned),
@@ -203,9 +209,9 @@ fn value_of(tag: u32, content: &[u8]) -> Value {
     text.map_or_else(|| Value::Der(with_head(tag, content)), Value::Text)
 }
 
-/// Tag and length in front of the content again; the tags of values fit in one byte, and lengths in two.
-fn with_head(tag: u32, content: &[u8]) -> Vec<u8> {
-    let mut der = vec![tag as u8];
+/// Tag and length in front of the content again; a name's length fits in two bytes.
+fn with_head(tag: u8, content: &[u8]) -> Vec<u8> {
+    let mut der = vec![tag];
     let length = content.len();
     match length {
         0..=0x7f => der.push(length as u8),
@@ -355,7 +361,7 @@ fn from_der(der: &[u8]) -> Result<Value, NameError> {
         }
         _ => return Err(NameError),
     };
-    Ok(value_of(u32::from(*tag), content))
+    Ok(value_of(*tag, content))
 }
 
 #[cfg(test)]

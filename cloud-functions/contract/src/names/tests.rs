@@ -1,4 +1,5 @@
 use super::*;
+use proptest::prelude::*;
 
 fn canonical(text: &str) -> String {
     DistinguishedName::parse(text).unwrap().to_string()
@@ -93,4 +94,33 @@ fn der_and_text_of_one_name_are_equal() {
     assert!(DistinguishedName::from_der(&der[..der.len() - 1]).is_err());
     assert!(DistinguishedName::from_der(&[&der[..], &[0]].concat()).is_err());
     assert!(DistinguishedName::from_der(&[0x30, 0x00]).is_err(), "an empty name names nobody");
+}
+
+#[test]
+fn a_value_that_only_looks_like_a_string_is_none() {
+    // CN with the context tag 12 instead of UTF8String, which is the universal tag 12.
+    let name = |tag: u8| {
+        let der = [0x30, 0x0c, 0x31, 0x0a, 0x30, 0x08, 0x06, 3, 0x55, 4, 3, tag, 1, b'a'];
+        DistinguishedName::from_der(&der).unwrap().to_string()
+    };
+    assert_eq!((name(0x0c).as_str(), name(0x8c).as_str()), ("CN=a", "CN=#8c0161"));
+}
+
+proptest! {
+    #[test]
+    fn whatever_reads_as_a_name_reads_the_same_from_its_one_spelling(
+        text in "(CN|o|1\\.2|OU)=[a \\\\,;+\"#=\u{e9}\u{0}0-9f]{0,12}(,C=[A-Z\\\\ ]{0,4})?"
+    ) {
+        if let Ok(name) = DistinguishedName::parse(&text) {
+            prop_assert_eq!(DistinguishedName::parse(&name.to_string()), Ok(name));
+        }
+    }
+
+    #[test]
+    fn no_text_and_no_bytes_are_too_odd(text in any::<String>(), bytes in any::<Vec<u8>>()) {
+        let _ = DistinguishedName::parse(&text);
+        let _ = DistinguishedName::from_der(&bytes);
+        let _ = crate::certificates::CertificateFacts::from_der(&bytes);
+        let _ = crate::certificates::PublicKey::from_der(&bytes);
+    }
 }
