@@ -72,6 +72,8 @@ metrics! {
     refused_not_found: Counter,
     /// Refused: registry busy.
     refused_unavailable: Counter,
+    /// Refused: the tenant has as many connections as it may.
+    refused_connection_limit: Counter,
     /// Telemetry messages taken from devices.
     telemetry_received: Counter,
     /// Telemetry copies handed to consumers.

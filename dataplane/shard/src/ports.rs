@@ -5,6 +5,7 @@
 use crate::identity::{Adapter, Login, Principal};
 use fulcrum_journal::SegmentRequest;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 /// The asked thread has as much to do as it may; answer the peer with the protocol's word for "try again".
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -18,6 +19,10 @@ pub struct Ticket(pub u64);
 pub trait Registry: Send {
     /// Verifies a login; answered with [`crate::Message::Authenticated`].
     fn authenticate(&mut self, ticket: Ticket, adapter: Adapter, login: Login) -> Result<(), Busy>;
+
+    /// How many connections of a tenant the node has, counted by all shards together; asked once per connection of a tenant
+    /// that has a limit.
+    fn connections_of(&mut self, tenant: &Arc<str>) -> Arc<AtomicU64>;
 
     /// Asks whether `gateway` may act for `device`; answered with [`crate::Message::Authorised`].
     fn authorise(

@@ -615,3 +615,21 @@ fn a_drained_node_has_committed_what_it_acknowledged() {
     let kept: usize = reopened.partitions.iter().map(|(_, tail)| stored(tail).len()).sum();
     assert!(kept >= acknowledged, "{acknowledged} were acknowledged, {kept} are there");
 }
+
+#[test]
+fn a_tenant_has_no_more_connections_than_it_may_and_gets_one_back_when_one_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path(), 2);
+    let first = Client::connect(node.mqtt[0], "d1@small");
+    let _second = Client::connect(node.mqtt[1], "d2@small");
+    let mut third = Client::open(node.mqtt[0]);
+    third.send_connect("d3@small", "secret", "c3", 0);
+    assert_eq!(third.read(), Some(Seen::ConnAck(5)), "Hono: tenant connection limit");
+    drop(first);
+    node.wait_for("a place", |node| {
+        let store = node.store.lock().unwrap();
+        store.connections.load(std::sync::atomic::Ordering::Relaxed) == 1
+    });
+    Client::connect(node.mqtt[0], "d3@small");
+    node.stop();
+}

@@ -9,7 +9,9 @@ use fulcrum_shard::{
 };
 use fulcrum_uplink::PresenceSender;
 use principal::{has_its_rights, shard_principal};
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 mod principal;
@@ -22,12 +24,30 @@ const OFFER_PAUSE: Duration = Duration::from_millis(2);
 
 /// The registry as one shard sees it.
 pub struct ShardRegistry {
+    /// Connections of each tenant that has a limit.
+    pub connections: Arc<TenantConnections>,
     pub verifier: Arc<Verifier>,
     pub shard: ShardHandle,
     pub presence: Option<PresenceSender>,
 }
 
+/// Connections of tenants with a limit, over all shards.
+#[derive(Default)]
+pub struct TenantConnections(Mutex<HashMap<Arc<str>, Arc<AtomicU64>>>);
+
+impl TenantConnections {
+    fn of(&self, tenant: &Arc<str>) -> Arc<AtomicU64> {
+        // Held for a look-up; a poisoned map is as good as any other.
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.entry(tenant.clone()).or_default().clone()
+    }
+}
+
 impl Registry for ShardRegistry {
+    fn connections_of(&mut self, tenant: &Arc<str>) -> Arc<AtomicU64> {
+        self.connections.of(tenant)
+    }
+
     fn authenticate(&mut self, ticket: Ticket, adapter: Adapter, login: Login) -> Result<(), Busy> {
         let login = fulcrum_identity::Login {
             proof: identity_proof(login),

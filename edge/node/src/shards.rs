@@ -2,7 +2,7 @@
 
 use crate::config::Config;
 use crate::listeners::Sockets;
-use crate::registry::ShardRegistry;
+use crate::registry::{ShardRegistry, TenantConnections};
 use fulcrum_identity::Verifier;
 use fulcrum_journal::Partition;
 use fulcrum_ring::{Doorbell, Ring, RingError, Waker};
@@ -52,6 +52,7 @@ impl Shards {
     ) -> Result<Shards, Box<dyn std::error::Error>> {
         let mut shards = Shards { handles, metrics: Vec::new(), threads: Vec::new() };
         let mut meetings = Vec::new();
+        let connections = Arc::<TenantConnections>::default();
         let stores = partitions.into_iter().zip(sessions);
         for ((index, (partition, sessions)), listeners) in (0..).zip(stores).zip(sockets.of_shards)
         {
@@ -68,6 +69,7 @@ impl Shards {
                 write_mode: config.journal.write_mode.into(),
                 segments: (shared.segments)(JournalKind::Messages),
                 registry: Box::new(ShardRegistry {
+                    connections: connections.clone(),
                     verifier: shared.verifier.clone(),
                     shard: handle.clone(),
                     presence: shared.presence.clone(),

@@ -25,6 +25,7 @@ use fulcrum_ring::Io;
 use fulcrum_router::{owner, pattern_matches};
 use fulcrum_sessions::{Attach, AttachRefused, Room, Will};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Longest client identifier, in bytes: it is kept in memory and in the session journal.
@@ -170,6 +171,10 @@ impl Session {
             Ok(will) => will,
             Err(reason) => return self.turn_away(turn, reason),
         };
+        if self.counted.is_none() && !self.count_connection(turn.plane, &principal) {
+            turn.plane.metrics.refused_connection_limit.add(1);
+            return self.turn_away(turn, ReasonCode::QUOTA_EXCEEDED);
+        }
         // The device API has sessions as long as their connections, and no wills, as Hono has it.
         let who = Attach {
             tenant,
@@ -225,6 +230,18 @@ impl Session {
         let waiter = Waiter::Held { connection: turn.wire.key };
         plane.broker.log.stored.wait(JournalTicket(ticket), waiter);
         Flow::Again(Hold::Commit)
+    }
+
+    /// Counts the connection where its tenant has a limit; false if that is reached (Hono: 0x05, MQTT 5: 0x97).
+    fn count_connection(&mut self, plane: &mut Plane, principal: &Principal) -> bool {
+        let Some(limit) = principal.connections_max else { return true };
+        let count = plane.registry.connections_of(&principal.tenant);
+        if count.fetch_add(1, Ordering::Relaxed) >= limit {
+            count.fetch_sub(1, Ordering::Relaxed);
+            return false;
+        }
+        self.counted = Some(Counted(count));
+        true
     }
 
     /// The will as it is published should the connection end without DISCONNECT [MQTT-3.1.2-8]. One to the device API is
@@ -313,6 +330,15 @@ impl Session {
             put_connack_refusal(self.level, reason, reference.as_deref(), output);
         }
         Flow::End
+    }
+}
+
+/// A connection that counts against its tenant's limit for as long as this lives.
+pub(crate) struct Counted(Arc<AtomicU64>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

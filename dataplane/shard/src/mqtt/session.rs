@@ -1,6 +1,7 @@
 //! One MQTT connection's state and what its packets mean.
 
 use super::alias::{Given, Received};
+use super::connect::Counted;
 use super::content::{Alias, Content, Recipient};
 use super::publish::RouteCache;
 use super::reply::{put_disconnect, put_puback, put_pubcomp, put_pubrec, put_release};
@@ -70,6 +71,8 @@ pub(crate) struct Session {
     pub phase: Phase,
     pub level: ProtocolLevel,
     pub principal: Option<Principal>,
+    /// Its share of the tenant's connections, where they are limited.
+    pub counted: Option<Counted>,
     /// When what it has shown is void.
     pub valid_until: Option<Instant>,
     /// Its session in the shard's session state, once attached.
@@ -116,6 +119,7 @@ impl Session {
             phase: Phase::New { since: now },
             level: ProtocolLevel::V311,
             principal: None,
+            counted: None,
             valid_until: None,
             session: SessionKey(u64::MAX),
             client_id: Box::default(),

@@ -17,6 +17,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -38,6 +39,8 @@ pub struct Store {
     pub loads: usize,
     /// Times it was asked whether somebody may still be connected.
     pub rechecks: usize,
+    /// Connections of limited tenants.
+    pub connections: Arc<AtomicU64>,
     /// Segments prepared from now on are on a disk that takes no write.
     pub disk_fails: bool,
 }
@@ -71,7 +74,7 @@ impl Registry for FakeRegistry {
                 },
                 messaging: rights(name),
                 valid_until_ms: None,
-                connections_max: None,
+                connections_max: (tenant == "small").then_some(2),
             }),
         };
         if self.store.lock().unwrap().silent {
@@ -86,6 +89,10 @@ impl Registry for FakeRegistry {
             shard.send(Message::Authenticated { ticket, result }).unwrap();
         });
         Ok(())
+    }
+
+    fn connections_of(&mut self, _tenant: &Arc<str>) -> Arc<AtomicU64> {
+        self.store.lock().unwrap().connections.clone()
     }
 
     fn authorise(
