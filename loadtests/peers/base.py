@@ -79,6 +79,8 @@ class Peer:
     has_shared = True
     has_retained = True
     connections_max = 1_000_000
+    # How much of the file limit it gives to connections.
+    descriptor_share = 1.0
 
     def program(self):
         """The file to run, or None."""

@@ -39,7 +39,7 @@ class Nats(Peer):
                 "max_memory_store": 4 << 30,
                 "max_file_store": 16 << 30,
             },
-            "mqtt": {"listen": f"127.0.0.1:{tcp}", "max_ack_pending": 65_535, "ack_wait": "60s"},
+            "mqtt": {"listen": f"127.0.0.1:{tcp}", "max_ack_pending": 10_000, "ack_wait": "60s"},
         }
         # One MQTT listener a process: TLS is a process of its own.
         if workplace.options.carrier == TLS:

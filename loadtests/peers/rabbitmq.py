@@ -25,6 +25,7 @@ class RabbitMq(Peer):
     protocols = ("3.1.1",)
     qos_max = 1
     has_shared = False
+    descriptor_share = 0.9
 
     def program(self):
         return shutil.which("rabbitmq-server")

@@ -6,6 +6,9 @@ summarised; a ratio of medians would mix rounds.
 
 import statistics
 
+# Deliveries of a message, where that is not one.
+COPIES = {"fan-in": lambda row: row["subscribers"], "fan-out": lambda row: row["subscribers"]}
+
 # What a row says, by the name used in tables and targets. Absent where the scenario has no such thing.
 FIGURES = {
     "cpu_us": lambda row: row["traffic"]["server"]["cpu_us_per_message"],
@@ -19,6 +22,9 @@ FIGURES = {
     "driver_share": lambda row: row["traffic"]["driver"]["busy_share"],
     "resident_mib": lambda row: row["traffic"]["server"]["resident_mib"],
     "bytes_per_connection": lambda row: row["idle"]["bytes_per_connection"],
+    # Open loop: how much of what was asked for came through.
+    "rate_share": lambda row: row["traffic"]["messages_per_s"]
+    / (row["rate_per_s"] * COPIES.get(row["pattern"], lambda row: 1)(row)),
     "idle_cpu_percent": lambda row: row["idle"]["cpu_percent"],
     "connections_per_s": lambda row: row["connecting"]["per_s"],
     "connections_per_cpu_s": lambda row: row["connecting"]["per_cpu_s"],

@@ -49,7 +49,7 @@ def measured(name, peer, options, certificates, extra=()):
     """One measurement of scenario `name` on a peer started for it: the driver's JSON and more."""
     scenario = scenarios()[name]
     options.carrier = scenario.get("carrier", peers.base.TCP)
-    extra = [*scaled(scenario), *extra]
+    extra = [*scaled(scenario, peer), *extra]
     busy_before = machine.wait_until_quiet(options)
     with peers.started(peer, options, certificates) as running:
         before = counters(running)
@@ -61,9 +61,9 @@ def measured(name, peer, options, certificates, extra=()):
     return report
 
 
-def scaled(scenario):
+def scaled(scenario, peer):
     """Fewer connections where one process may not have so many descriptors."""
-    most = machine.file_limit() - OTHER_FILES
+    most = round(peer.descriptor_share * machine.file_limit()) - OTHER_FILES
     if scenario.get("connections", 0) <= most:
         return []
     return ["--connections", most]

@@ -16,7 +16,7 @@ APPLICATION_PASSWORD = "application-password"
 # Which of a listener's two faces is measured: the device API, or messaging under the tenant's own
 # addresses, which is what the other brokers do.
 DEVICE_API, MESSAGING = "device-api", "messaging"
-FACE = DEVICE_API
+FACE = MESSAGING
 
 MESSAGING_ADDRESSES = [{"pattern": "bench/#", "type": "multicast"}]
 

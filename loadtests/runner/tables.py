@@ -21,6 +21,9 @@ COLUMNS = [
 # Connecting is what these are about; elsewhere it is noise.
 ABOUT_CONNECTING = ("connections_per_s", "connections_per_cpu_s", "connack_p99_us")
 
+# Below this share of an open loop's rate, latencies are those of a queue that grows.
+RATE_REACHED = 0.98
+
 
 def columns_of(entries):
     """The columns that at least one of the entries fills and that say something."""
@@ -47,6 +50,11 @@ def remarks(entry):
         *(
             [f"with {entry['connections']} connections: no more descriptors (ulimit -n)"]
             if 0 < entry["connections"] < wanted
+            else []
+        ),
+        *(
+            [f"overloaded: as little as {least:.0%} of the rate came through"]
+            if (least := min(entry["figures"].get("rate_share", [1]))) < RATE_REACHED
             else []
         ),
         *(f"FAILED: {text}" for text in entry["failures"]),

@@ -53,6 +53,12 @@ class Figures(unittest.TestCase):
         (entry,) = figures.summary(rows)
         self.assertEqual((entry["figures"], entry["unmeasured"]), ({}, ["refused"]))
 
+    def test_a_rate_that_was_not_reached_is_said(self):
+        (entry,) = figures.summary([row(0, "a", 1000.0, rate_per_s=2000.0)])
+        self.assertIn("50%", tables.remarks(entry)[0])
+        (entry,) = figures.summary([row(0, "a", 1000.0, rate_per_s=1001.0)])
+        self.assertEqual([text for text in tables.remarks(entry) if "overloaded" in text], [])
+
     def test_errors_of_all_rounds_are_summed_and_zeros_left_out(self):
         (entry,) = figures.summary([row(1, "a", 2.0), row(2, "a", 2.0)])
         self.assertEqual(entry["errors"], {"lost": 3})
