@@ -122,6 +122,8 @@ pub(crate) struct Plane {
     pub ending: Vec<Key>,
     /// Connections on their way to the shard that owns their client.
     pub moving: Vec<(Key, ShardIndex)>,
+    /// Connections whose silence is judged by another deadline from now on.
+    pub watching: Vec<Key>,
     /// Connections that get retained messages.
     pub walking: Vec<Key>,
     /// Devices that take commands from now on.

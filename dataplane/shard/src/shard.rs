@@ -136,6 +136,7 @@ impl Shard {
             retry: Retry::default(),
             ending: Vec::new(),
             moving: Vec::new(),
+            watching: Vec::new(),
             walking: Vec::new(),
             attaching: Vec::new(),
             flushes: Vec::new(),
@@ -180,6 +181,8 @@ impl Shard {
                 self.end_with(io, key, ReasonCode::SESSION_TAKEN_OVER);
             } else if let Some((key, home)) = self.plane.moving.pop() {
                 self.move_out(io, key, home);
+            } else if let Some(key) = self.plane.watching.pop() {
+                self.check_silence(io, key);
             } else if let Some(key) = self.plane.ending.pop() {
                 self.end(io, key);
             } else {

@@ -67,7 +67,9 @@ fn tell_shards(applied: &Applied, identity: &Identity, shards: &[ShardHandle]) {
         || !applied.devices_changed.is_empty()
         || !applied.applications_changed.is_empty();
     if registry_changed {
-        let recheck = applied.all || !applied.tenants_changed.is_empty();
+        let recheck = applied.all
+            || !applied.tenants_changed.is_empty()
+            || !applied.applications_changed.is_empty();
         for shard in shards {
             offer(shard, Message::IdentityChanged { recheck });
         }
@@ -79,8 +81,8 @@ fn tell_shards(applied: &Applied, identity: &Identity, shards: &[ShardHandle]) {
     }
     for (tenant, application) in &applied.applications_changed {
         let (tenant, application) = (tenant.as_str(), application.as_str());
-        // Without its permission an application has nothing to do on the node.
-        if !application_may_be_connected(identity, tenant, application, true) {
+        // What it may do is looked at with its recheck.
+        if !application_may_be_connected(identity, tenant, application, false) {
             evict(shards, tenant, application);
         }
     }

@@ -319,6 +319,8 @@ impl Session {
             }
         }
         turn.plane.broker.sessions.wake(self.session);
+        // From here on the peer's own keep-alive counts, and the end of what it has shown.
+        turn.plane.watching.push(turn.wire.key);
         Flow::Next
     }
 

@@ -82,6 +82,7 @@ impl Session {
         match result {
             Ok(fresh) if same(&fresh) => {
                 self.admit(turn.plane, fresh);
+                turn.plane.watching.push(turn.wire.key);
                 let mut properties = PropertyBuffer::new(PropertyOwner::Auth);
                 // One property, permitted there.
                 let _ = properties.push(Property::AuthenticationMethod(JWT_METHOD));

@@ -83,44 +83,40 @@ impl Session {
     }
 
     fn publish_messaging(&mut self, turn: &mut Turn<'_, '_>, publish: &Publish<'_>) -> Flow {
-        let Some(principal) = self.principal() else { return Flow::End };
-        let (tenant, rights) = (principal.tenant.clone(), principal.messaging.clone());
         let mut route = self.route.take().unwrap_or_default();
+        let Some(principal) = &self.principal else { return Flow::End };
+        let tenant = &principal.tenant;
         let topics = &turn.plane.broker.topics;
-        let known = route.topic == publish.topic;
-        let current = match &mut route.to {
-            To::Messaging(matches) => known && topics.is_current(&tenant, matches),
-            _ => false,
-        };
-        let matches = match std::mem::take(&mut route.to) {
-            To::Messaging(matches) if current => matches,
-            other => {
-                let permitted =
-                    rights.publish.iter().any(|pattern| pattern_matches(pattern, publish.topic));
-                if !permitted {
-                    return self.refuse_publish(turn, publish, refusal_of(publish.topic));
-                }
-                let mut matches = match other {
-                    To::Messaging(matches) => matches,
-                    _ => Box::default(),
-                };
-                let own = LinkId { shard: turn.plane.index, key: self.session.0 };
-                topics.matches(&tenant, publish.topic, Some(own), &mut matches);
-                route.topic.clear();
-                route.topic.push_str(publish.topic);
-                matches
+        let current = route.topic == publish.topic
+            && match &mut route.to {
+                To::Messaging(matches) => topics.is_current(tenant, matches),
+                _ => false,
+            };
+        if !current {
+            let mut permitted = principal.messaging.publish.iter();
+            if !permitted.any(|pattern| pattern_matches(pattern, publish.topic)) {
+                return self.refuse_publish(turn, publish, refusal_of(publish.topic));
             }
-        };
+            let mut matches = match std::mem::take(&mut route.to) {
+                To::Messaging(matches) => matches,
+                _ => Box::default(),
+            };
+            let own = LinkId { shard: turn.plane.index, key: self.session.0 };
+            topics.matches(tenant, publish.topic, Some(own), &mut matches);
+            route.topic.clear();
+            route.topic.push_str(publish.topic);
+            route.to = To::Messaging(matches);
+        }
+        let To::Messaging(matches) = &route.to else { return Flow::End };
         let content = Content::of_publish(publish.topic, publish);
         let publication = Publication {
-            tenant: &tenant,
+            tenant,
             content,
             qos: publish.qos,
             publisher: Some((self.session, turn.wire.key, publish.packet_id)),
             will: None,
         };
-        let routed = turn.plane.publish_message(turn.io, &publication, &matches);
-        route.to = To::Messaging(matches);
+        let routed = turn.plane.publish_message(turn.io, &publication, matches);
         self.route = Some(route);
         self.take_self_copies(turn, &content);
         match routed {
