@@ -7,6 +7,11 @@ from runner.machine import Unusable
 
 from .base import TCP, Peer, Running, first_line
 
+# As many as the largest scenario asks for, and some more.
+CONNECTIONS = 150_000
+# Descriptors of a node that are no connections.
+NODE_FILES = 600
+
 
 class Fulcrum(Peer):
     is_durable = True
@@ -31,6 +36,8 @@ class Fulcrum(Peer):
     def start(self, workplace):
         directory, binary = workplace.directory, workplace.options.fulcrum
         mqtt, http, admin = machine.free_ports(3)
+        # The node refuses to start with more than it may have descriptors for.
+        connections = min(CONNECTIONS, machine.file_limit() - NODE_FILES)
         config = directory / "edge.toml"
         config.write_text(
             f"""\
@@ -49,7 +56,7 @@ listen = "127.0.0.1:{http}"
 listen = "127.0.0.1:{admin}"
 
 [limits]
-connections = 150000
+connections = {connections}
 
 [log]
 level = "warn"
