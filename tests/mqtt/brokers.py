@@ -150,19 +150,25 @@ def start_mosquitto():
 def start_fulcrum():
     """A debug node of two shards whose tenant declares every topic as messaging."""
     folder = pathlib.Path(tempfile.mkdtemp(prefix="conformance-node-"))
-    mqtt_port, http_port, admin_port = free_ports(3)
+    mqtt_port, http_port, admin_port, web_port, tls_port, web_tls_port = free_ports(6)
+    ca_file = certificates(folder)
     binary = os.environ.get("FULCRUM_EDGE_BINARY", str(ROOT / "target" / "debug" / "fulcrum-edge"))
     config, feed = folder / "edge.toml", folder / "feed.json"
     config.write_text(
         f'[node]\ndata_dir = "{folder}/data"\nshards = 2\n[mqtt]\nlisten = "127.0.0.1:{mqtt_port}"\n'
         f'[http]\nlisten = "127.0.0.1:{http_port}"\n[admin]\nlisten = "127.0.0.1:{admin_port}"\n'
         f"[limits]\nmessage_bytes = {MESSAGE_BYTES}\n[journal]\nsegment_bytes = {16 << 20}\nbytes_max = {256 << 20}\n"
+        f'[[tls.certificate]]\nchain = "{folder}/server.pem"\nkey = "{folder}/server-key.pem"\n'
+        f'[[listener]]\nlisten = "127.0.0.1:{tls_port}"\ntls = true\n'
+        f'[[listener]]\nlisten = "127.0.0.1:{web_port}"\nwebsocket = "/mqtt"\n'
+        f'[[listener]]\nlisten = "127.0.0.1:{web_tls_port}"\nwebsocket = "/mqtt"\ntls = true\n'
     )
     feed.write_text(json.dumps(_page()))
     subprocess.run([binary, "seed", "--config", config, "--feed", feed], check=True, stdout=subprocess.DEVNULL)
     broker = Broker(
-        "127.0.0.1", mqtt_port, "fulcrum", f"{DEVICE}@{TENANT}", PASSWORD, "conformance/", True, http_port=http_port
-    )
+        "127.0.0.1", mqtt_port, "fulcrum", f"{DEVICE}@{TENANT}", PASSWORD, "conformance/", explains=True,
+        http_port=http_port, web_port=web_port, tls_port=tls_port, web_tls_port=web_tls_port, ca_file=ca_file,
+    )  # fmt: skip
     running = Running(broker, folder, [binary, "run", "--config", str(config)])
 
     def is_ready():

@@ -252,7 +252,7 @@ def test_a_client_identifier_that_is_no_string_is_refused(opened, version, clien
 @pytest.mark.only("fulcrum")
 def test_a_client_identifier_above_the_limit_is_refused(opened, version):
     """[MQTT-3.1.3-9] [MQTT5-3.1.3-8]"""
-    client = opened(version, "x" * 60_000)
+    client = opened(version, "x" * 2000)
     client.send(client.hello())
     (answer,) = client.wait_closed()
     assert (answer.kind, answer.code) == (wire.CONNACK, 2 if version == MQTT_3 else 0x85)
@@ -320,6 +320,7 @@ def test_take_over_holds_between_versions(connected):
 # Keep alive ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.deviates("fulcrum", "who is silent since CONNECT is first looked for after 10 s")
 def test_silence_beyond_the_keep_alive_ends_the_connection(connected, broker, version):
     """[MQTT-3.1.2-24] [MQTT5-3.1.2-22] [MQTT5-3.2.2-22]"""
     client = connected(version, keep_alive=1)
@@ -479,7 +480,8 @@ def test_an_unknown_authentication_method_is_refused(opened):
     """[MQTT5-4.12.0-1] [MQTT5-4.12.0-4] [MQTT5-4.12.0-2]"""
     client = opened(MQTT_5)
     client.send(client.hello(given={"authentication_method": "no-such-method", "authentication_data": b"x"}))
-    client.not_connected(0x8C, 0x87)
+    refusal = client.not_connected(0x8C, 0x87)
+    assert refusal or not client.broker.explains
 
 
 def test_without_a_method_there_is_no_authentication_exchange(connected):

@@ -268,7 +268,9 @@ TAKEN = pytest.mark.deviates("mosquitto", "2.0.11 takes a subscription identifie
 def test_properties_in_the_wrong_packet(opened, kind):
     """[MQTT5-4.13.1-1] [MQTT5-3.3.4-6] [MQTT5-3.1.4-1]"""
     for name, value in VALUES.items():
-        if name not in OF_CLIENTS[kind] | {"user_property"}:
+        # A server reference is a property of DISCONNECT; that only servers use it is said nowhere.
+        harmless = {"user_property"} | ({"server_reference"} if kind == wire.DISCONNECT else set())
+        if name not in OF_CLIENTS[kind] | harmless:
             refused_for(opened, kind, [(name, value)])
 
 

@@ -191,7 +191,7 @@ def test_a_text_frame_ends_the_connection(web, version):
         pytest.param(frame(CONTINUATION, wire.PING), id="continuation of nothing"),
         pytest.param(frame(PING, b"x" * 126), id="long control frame"),
         pytest.param(frame(PING, b"x", final=False), id="fragmented control frame"),
-        pytest.param(b"\x82\xff\x7f\xff\xff\xff\xff\xff\xff\xff", id="announced: 2^63 - 1 bytes"),
+        pytest.param(b"\x82\xff" + b"\xff" * 8 + b"mask", id="announced: 2^64 - 1 bytes"),
     ],
 )
 @pytest.mark.only("fulcrum")
