@@ -96,6 +96,7 @@ impl Shard {
                 broker.sessions.forwarded(&mut broker.log, from.0, number);
             }
             PeerMessage::Retained { tenant, topic, frame, version, expires_at_ms } => {
+                plane.broker.saw_version(version);
                 let retained = &mut plane.broker.retained;
                 // An older version than what is known changes nothing.
                 let _ = retained.follow(&tenant, &topic, Some(frame), version, expires_at_ms);

@@ -447,7 +447,11 @@ impl Shard {
 
     /// Connections with work that is done a part at a time.
     fn work_on(&mut self, io: &mut Io<'_>) {
-        for key in std::mem::take(&mut self.plane.walking) {
+        let mut walking = std::mem::take(&mut self.plane.walking);
+        // Each acknowledgement names its connection.
+        walking.sort_unstable();
+        walking.dedup();
+        for key in walking {
             if self.plane.continue_walk(io, key) {
                 self.plane.walking.push(key);
             }

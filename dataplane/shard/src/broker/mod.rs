@@ -110,7 +110,7 @@ impl Broker {
         self.version
     }
 
-    fn saw_version(&mut self, version: u64) {
+    pub(crate) fn saw_version(&mut self, version: u64) {
         self.version = self.version.max(version);
     }
 }

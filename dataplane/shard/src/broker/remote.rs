@@ -259,17 +259,18 @@ impl Plane {
         }
     }
 
-    /// Asks every other shard whether it knows all subscriptions made here so far; how many are asked.
-    pub(crate) fn raise_barrier(&mut self, connection: Key) -> u16 {
+    /// Asks every other shard whether it knows all subscriptions made here so far; whether there is anybody to ask. The
+    /// connection waits for one thing then: that all have answered.
+    pub(crate) fn raise_barrier(&mut self, connection: Key) -> bool {
         let missing = self.outbox.shards() - 1;
         if missing == 0 {
-            return 0;
+            return false;
         }
         let number = self.broker.barriers.back().map_or(1, |barrier| barrier.number + 1);
         self.broker.barriers.push_back(Barrier { connection, number, missing });
         let shard = self.index;
         self.outbox.tell_all(|| PeerMessage::Barrier { shard, number });
-        missing
+        true
     }
 
     /// Another shard knows what was asked about; so do all messages it published before.

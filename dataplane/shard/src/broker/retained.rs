@@ -56,9 +56,13 @@ impl Plane {
         self.broker.saw_version(version);
         let kept = (!content.payload.is_empty()).then(|| Arc::<[u8]>::from(&frame[..]));
         let tenant = transaction.tenant().clone();
-        // An older version than what is known changes nothing.
-        let _ = self.broker.retained.follow(&tenant, content.topic, kept, version, expires_at_ms);
-        self.record_retained(transaction, content, frame, version, expires_at_ms);
+        let retained = &mut self.broker.retained;
+        let followed = retained.follow(&tenant, content.topic, kept, version, expires_at_ms);
+        // An older version than what is known changes nothing, in the journal either: there a deletion leaves nothing
+        // that an older message could be compared with.
+        if followed != Put::Older {
+            self.record_retained(transaction, content, frame, version, expires_at_ms);
+        }
     }
 
     fn record_retained(

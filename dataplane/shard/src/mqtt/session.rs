@@ -364,6 +364,11 @@ impl Session {
         let broker = &mut turn.plane.broker;
         let refused = reason.is_error();
         let known = broker.sessions.pubrec(&mut broker.log, self.session, packet_id, refused);
+        if !self.walks.is_empty() {
+            // Its queue is shorter now.
+            turn.plane.walking.push(connection);
+        }
+        let broker = &mut turn.plane.broker;
         match known {
             Err(_) => {
                 turn.plane.parked.push(connection);

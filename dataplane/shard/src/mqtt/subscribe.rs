@@ -59,7 +59,7 @@ impl Session {
             turn.plane.broker.log.stored.wait(Ticket(ticket), waiter);
         }
         if awaited.shards {
-            self.waits += turn.plane.raise_barrier(turn.wire.key);
+            self.waits += u16::from(turn.plane.raise_barrier(turn.wire.key));
         }
         if self.waits == 0 {
             return self.subscribed(turn, subscribe.packet_id, codes);

@@ -3,6 +3,8 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends where its world breaks")]
 
+pub mod chat;
+
 use fulcrum_journal::{JournalConfig, Opened, SegmentRequest, Tail, open, open_segment};
 use fulcrum_mqtt::{
     Connect, DecodeContext, Decoded, Packet, Properties, ProtocolLevel, QoS, encode_connect,
@@ -159,6 +161,9 @@ impl Registry for FakeRegistry {
     }
 }
 
+/// Runs of nodes so far.
+static BOOTS: AtomicU64 = AtomicU64::new(1);
+
 /// Which shard of how many listens where.
 static PLACES: Mutex<BTreeMap<SocketAddr, (u16, u16)>> = Mutex::new(BTreeMap::new());
 
@@ -244,10 +249,21 @@ impl Node {
     }
 
     pub fn start_with(journal: &JournalConfig, ring: RingConfig) -> Node {
-        let shards = journal.partitions;
-        let Opened { partitions, .. } = open(journal).unwrap();
         let sessions = JournalConfig { dir: journal.dir.join("sessions"), ..journal.clone() };
-        let sessions = open(&sessions).unwrap().partitions;
+        Node::start_limited(journal, &sessions, ring, &SessionLimits::default())
+    }
+
+    /// With a session journal and limits of its own.
+    pub fn start_limited(
+        journal: &JournalConfig,
+        sessions: &JournalConfig,
+        ring: RingConfig,
+        limits: &SessionLimits,
+    ) -> Node {
+        let shards = journal.partitions;
+        let boot = BOOTS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let Opened { partitions, .. } = open(journal).unwrap();
+        let sessions = open(sessions).unwrap().partitions;
         let mailboxes: Vec<_> = (0..shards).map(|_| Mailbox::new(shards)).collect();
         let store = Arc::new(Mutex::new(Store::default()));
         let mut node = Node {
@@ -271,7 +287,7 @@ impl Node {
             let shard = node.handles[index].clone();
             let (mailboxes, metrics) = (mailboxes.clone(), node.metrics[index].clone());
             let (doorbells, barrier) = (doorbells.clone(), barrier.clone());
-            let (store, ring) = (node.store.clone(), ring.clone());
+            let (store, ring, limits) = (node.store.clone(), ring.clone(), limits.clone());
             let mode = journal.write_mode;
             node.threads.push(std::thread::spawn(move || {
                 let mut ring = Ring::new(ring).unwrap();
@@ -285,15 +301,10 @@ impl Node {
                 let peers = doorbells.into_iter().enumerate().map(peer).collect();
                 let segments =
                     FakeSegments::start(JournalKind::Sessions, shard.clone(), store.clone());
-                let mut sessions = SessionStore::read(
-                    index as u16,
-                    SessionLimits::default(),
-                    kept,
-                    mode,
-                    Box::new(segments),
-                )
-                .unwrap();
-                sessions.set_boot(1);
+                let mut sessions =
+                    SessionStore::read(index as u16, limits, kept, mode, Box::new(segments))
+                        .unwrap();
+                sessions.set_boot(boot);
                 let mut handler = Shard::new(ShardParts {
                     index: index as u16,
                     settings: Settings {
@@ -324,6 +335,17 @@ impl Node {
             }));
         }
         node
+    }
+
+    /// A client of messaging whose session lives on shard `shard`.
+    pub fn chat(&self, shard: usize, name: &str) -> chat::Chat {
+        let username = format!("chat-{name}@t");
+        chat::Chat::new(&username, &client_id_for(self.mqtt[shard], &username))
+    }
+
+    /// The same with a session that is kept.
+    pub fn durable_chat(&self, shard: usize, name: &str) -> chat::Chat {
+        self.chat(shard, name).keeping(3600)
     }
 
     /// Drains all shards and waits for their threads.
