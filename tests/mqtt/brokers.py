@@ -72,24 +72,46 @@ def free_ports(count):
     return ports
 
 
+def _is_free(port):
+    """Whether nobody listens there; connections that have ended do not count."""
+    with socket.socket() as probe, contextlib.suppress(OSError):
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(("127.0.0.1", port))
+        return True
+    return False
+
+
 class Running:
     """A broker's process and its folder."""
 
-    def __init__(self, broker, folder, command):
-        self.broker, self.folder = broker, folder
+    def __init__(self, broker, folder, command, is_there):
+        self.broker, self.folder, self.command, self.is_there = broker, folder, command, is_there
         self.log_file = folder / "broker.log"
-        with open(self.log_file, "wb") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-        broker.process_id = self.process.pid
+        self.start()
 
-    def wait(self, is_there):
+    def start(self):
+        """Starts the process, and waits until it serves."""
+        with open(self.log_file, "ab") as log:
+            self.process = subprocess.Popen(self.command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        self.broker.process_id = self.process.pid
         deadline = time.monotonic() + START_S
-        while not is_there():
+        while not self.is_there():
             if self.process.poll() is not None or time.monotonic() > deadline:
                 log = self.log()
                 self.stop()
                 raise RuntimeError(f"the broker did not start:\n{log}")
             time.sleep(0.05)
+
+    def crash(self):
+        """Ends the process at once, as a power failure would, and starts it again."""
+        self.process.kill()
+        self.process.wait()
+        # The kernel closes what an io_uring holds a little later than the process ends.
+        ports = [self.broker.port, self.broker.http_port, self.broker.web_port, self.broker.tls_port, self.broker.web_tls_port]
+        deadline = time.monotonic() + START_S
+        while not all(_is_free(port) for port in ports if port) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        self.start()
 
     def log(self):
         return self.log_file.read_text(errors="replace")[-8000:]
@@ -142,9 +164,7 @@ def start_mosquitto():
         web_port=web_port, tls_port=tls_port, web_tls_port=web_tls_port, ca_file=ca_file,
     )  # fmt: skip
     program = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
-    running = Running(broker, folder, [program, "-c", str(config)])
-    running.wait(lambda: there(broker))
-    return running
+    return Running(broker, folder, [program, "-c", str(config)], lambda: there(broker))
 
 
 def start_fulcrum():
@@ -169,7 +189,6 @@ def start_fulcrum():
         "127.0.0.1", mqtt_port, "fulcrum", f"{DEVICE}@{TENANT}", PASSWORD, "conformance/", explains=True,
         http_port=http_port, web_port=web_port, tls_port=tls_port, web_tls_port=web_tls_port, ca_file=ca_file,
     )  # fmt: skip
-    running = Running(broker, folder, [binary, "run", "--config", str(config)])
 
     def is_ready():
         with contextlib.suppress(OSError, urllib.error.HTTPError):
@@ -177,8 +196,7 @@ def start_fulcrum():
                 return answer.status == 200
         return False
 
-    running.wait(is_ready)
-    return running
+    return Running(broker, folder, [binary, "run", "--config", str(config)], is_ready)
 
 
 def _page():
