@@ -5,7 +5,6 @@ import dataclasses
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from pathlib import Path
@@ -194,8 +193,7 @@ def await_port(process, port, workplace):
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise Unusable(f"it ended with status {process.returncode}:\n{workplace.tail()}")
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
+        if machine.is_listening(port):
+            return
         time.sleep(0.05)
     raise Unusable(f"no listener on port {port} after {START_SECONDS} s:\n{workplace.tail()}")

@@ -185,7 +185,7 @@ def attempt(scenario, peer, options, made):
 def brief(row):
     """A row in a few words."""
     if "unmeasured" in row:
-        return f"not measured: {row['unmeasured']}"
+        return f"not measured: {row['unmeasured'].splitlines()[0]}"
     if row["failures"]:
         return f"FAILED: {', '.join(row['failures'])}"
     shown = {

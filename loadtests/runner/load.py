@@ -46,10 +46,11 @@ ORDER = (
 
 
 def measured(name, peer, options, certificates, extra=()):
-    """One measurement of scenario `name` on a peer started for it: the driver's JSON and more."""
+    """One measurement of scenario `name` on a peer started for it: the driver's JSON and more.
+    `extra`: flags over the scenario's own."""
     scenario = scenarios()[name]
     options.carrier = scenario.get("carrier", peers.base.TCP)
-    extra = [*scaled(scenario, peer), *extra]
+    extra = extra or scaled(scenario, peer)
     busy_before = machine.wait_until_quiet(options)
     with peers.started(peer, options, certificates) as running:
         before = counters(running)

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import platform
+import re
 import resource
 import shutil
 import socket
@@ -93,6 +94,18 @@ def free_ports(count):
         if len(found) == count:
             return found
     raise Unusable("no free ports between 18830 and 32000 on 127.0.0.1")
+
+
+def is_listening(port):
+    """Whether somebody does, without connecting: a broker should see no client but the driver's.
+
+    proc(5), /proc/net/tcp: local address and port in hexadecimal, then the state; 0A is LISTEN.
+    """
+    wanted = re.compile(rf":{port:04X} [0-9A-F]+:0000 0A ")
+    return any(wanted.search(Path(table).read_text()) for table in SOCKET_TABLES)
+
+
+SOCKET_TABLES = ("/proc/net/tcp", "/proc/net/tcp6")
 
 
 def next_port():

@@ -3,12 +3,13 @@
 import base64
 import hashlib
 import json
+import socket
 import unittest
 import xml.etree.ElementTree
 
 import peers
 
-from . import commands, figures, load, page, seed, svg, tables, targets
+from . import commands, figures, load, machine, page, seed, svg, tables, targets
 
 
 def row(number, broker, cpu, scenario="qos0-pipelined", **members):
@@ -143,6 +144,17 @@ class Page(unittest.TestCase):
         for step, wanted in zip(steps, (0, 1, 2, 3), strict=True):
             self.assertAlmostEqual(step, wanted)
         self.assertEqual(svg.nines(100), 5)
+
+
+class Machine(unittest.TestCase):
+    def test_a_listener_is_seen_and_its_absence_too(self):
+        (port,) = machine.free_ports(1)
+        self.assertFalse(machine.is_listening(port))
+        with socket.create_server(("127.0.0.1", port)):
+            self.assertTrue(machine.is_listening(port))
+
+    def test_two_brokers_in_a_row_get_different_ports(self):
+        self.assertEqual(set(machine.free_ports(3)) & set(machine.free_ports(3)), set())
 
 
 class Counters(unittest.TestCase):
