@@ -162,7 +162,7 @@ impl Plane {
     ) -> Option<CommandWritten> {
         let connection = self.connections.by_key(key)?;
         let (Protocol::Mqtt(session), mut wire) = connection.parts() else { return None };
-        let (topic, qos) = session.command_topic(command)?;
+        let (topic, qos) = session.command_topic(device, command)?;
         let packet_id = match qos {
             0 => None,
             _ => Some(session.sent(Outgoing::Command {

@@ -39,6 +39,14 @@ pub struct Principal {
     pub connections_max: Option<u64>,
 }
 
+impl Principal {
+    /// Whether there is nothing for it but the device API.
+    pub(crate) fn has_device_api_only(&self) -> bool {
+        let MessagingRights { publish, subscribe } = &*self.messaging;
+        self.role == Role::Device && publish.is_empty() && subscribe.is_empty()
+    }
+}
+
 /// Address patterns of a tenant a peer may use: MQTT topic filters relative to the tenant, placeholders filled in.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct MessagingRights {

@@ -209,14 +209,11 @@ impl Shard {
         if connection.hold != Hold::Registry {
             return self.plane.connections.put(connection);
         }
-        let goes_on = match &mut connection.protocol {
+        match &mut connection.protocol {
             Protocol::Mqtt(session) => session.authorised(&self.plane, device, result),
-            Protocol::Http(session) => {
-                session.authorised(device, result);
-                true
-            }
-        };
-        self.answered_by_registry(io, connection, goes_on);
+            Protocol::Http(session) => session.authorised(device, result),
+        }
+        self.answered_by_registry(io, connection, true);
     }
     /// The peer's time counts again from here.
     fn answered_by_registry(

@@ -6,6 +6,7 @@ use crate::forward::{Arriving, Forwarded};
 use crate::limits::{HANDSHAKES_PER_TURN, INBOX_PER_TURN};
 use crate::message::{Mailbox, Moved, PeerMessage};
 use crate::metrics::ShardMetrics;
+use crate::mqtt::{Failure, Sequel};
 use crate::outbox::{Outbox, Peer};
 use crate::plane::{Plane, Producer, Settings};
 use crate::ports::{LiveConsumer, Registry, Segments};
@@ -254,7 +255,9 @@ impl Shard {
             Producer::Mqtt { connection, packet_id } if accepted => {
                 self.acknowledge(io, connection, packet_id, ReasonCode::SUCCESS);
             }
-            Producer::Mqtt { connection, .. } => self.end(io, connection),
+            Producer::Mqtt { connection, packet_id } => {
+                self.publish_failed(io, connection, packet_id, Failure::NO_CONSUMER);
+            }
             Producer::Http { connection, request } => {
                 self.answer_http(io, connection, request, accepted);
             }
@@ -273,6 +276,28 @@ impl Shard {
         }
         if self.plane.draining && !session.owes_answers() {
             self.end_with(io, key, ReasonCode::SERVER_SHUTTING_DOWN);
+        }
+    }
+
+    /// A message of an MQTT client was not taken after all: what follows is its own to say if it is of the device API.
+    fn publish_failed(&mut self, io: &mut Io<'_>, key: Key, packet_id: u16, failure: Failure) {
+        let now_ms = self.plane.now_ms;
+        let Some(connection) = self.plane.connections.by_key(key) else { return };
+        let (Protocol::Mqtt(session), mut wire) = connection.parts() else { return };
+        let Some(concern) = session.take_concern(packet_id) else {
+            return self.end_with(io, key, ReasonCode::SERVER_BUSY);
+        };
+        let Some(output) = wire.output(io) else { return };
+        let sequel = session.waiting_publish_failed(packet_id, &concern, failure, now_ms, output);
+        if wire.stack.is_some() {
+            self.plane.flushes.push(key);
+        }
+        match sequel {
+            Sequel::End(reason) => self.end_with(io, key, reason),
+            _ if self.plane.draining && !session.owes_answers() => {
+                self.end_with(io, key, ReasonCode::SERVER_SHUTTING_DOWN);
+            }
+            Sequel::Acknowledge | Sequel::Nothing => {}
         }
     }
 
@@ -347,8 +372,10 @@ impl Shard {
                 });
             }
             Waiter::Held { connection } if durable => self.plane.held_less(connection),
-            Waiter::Mqtt { connection, .. }
-            | Waiter::Release { connection, .. }
+            Waiter::Mqtt { connection, packet_id } => {
+                self.publish_failed(io, connection, packet_id, Failure::NOT_STORED);
+            }
+            Waiter::Release { connection, .. }
             | Waiter::Complete { connection, .. }
             | Waiter::Held { connection } => {
                 self.end_with(io, connection, ReasonCode::SERVER_BUSY);
@@ -512,7 +539,7 @@ impl Handler for Shard {
         let now = self.plane.now;
         let Some((speaks, layers)) = self.speaks.get(&listener) else { return io.abort(id) };
         let protocol = match speaks {
-            Speaks::Http => Protocol::Http(http::Session::new()),
+            Speaks::Http => Protocol::Http(Box::new(http::Session::new())),
             Speaks::Mqtt => Protocol::Mqtt(mqtt::Session::new(now)),
         };
         let stack = match layers.is_plain() {

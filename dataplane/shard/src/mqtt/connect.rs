@@ -206,6 +206,13 @@ impl Session {
             }
         };
         self.session = attached.key;
+        // The session state has these once for all connections; a connection keeps no copies.
+        self.client_id = Box::default();
+        if let (Some(own), Some(shared)) =
+            (&mut self.principal, plane.broker.sessions.tenant(attached.key))
+        {
+            own.tenant = shared.clone();
+        }
         self.packet_bytes_max = wishes.packet_bytes_max;
         self.receive_max = wishes.receive_max;
         self.given_aliases = Given::new(wishes.topic_alias_max);
@@ -289,6 +296,7 @@ impl Session {
         let session_expiry_max_s = settings.session_expiry_max_s;
         let level = self.level;
         let durable = turn.plane.broker.sessions.is_durable(self.session);
+        let own_id = turn.plane.broker.sessions.client_id(self.session).cloned();
         let Some(output) = turn.wire.output(turn.io) else { return Flow::End };
         if level == ProtocolLevel::V311 {
             encode_connack(present, ConnectReturnCode::Accepted, output);
@@ -297,7 +305,7 @@ impl Session {
             let mut properties = PropertyBuffer::new(PropertyOwner::ConnAck);
             let expiry_s =
                 if durable { wishes.session_expiry_s.min(session_expiry_max_s) } else { 0 };
-            let assigned = connect.client_id.is_empty().then_some(&*self.client_id);
+            let assigned = own_id.as_deref().filter(|_| connect.client_id.is_empty());
             let all = [
                 (expiry_s != wishes.session_expiry_s)
                     .then_some(Property::SessionExpiryInterval(expiry_s)),

@@ -1,16 +1,78 @@
-//! Subscriptions of the device API: a device takes its commands, an application takes telemetry.
+//! Subscriptions of the device API: a device takes commands and reports of errors, an application takes telemetry.
+//!
+//! Whether a gateway may take a device's commands is the registry's to say: a SUBSCRIBE stays at the front of the input
+//! until all its devices have been asked about, and is then done at once.
 
-use super::session::{CommandSubscription, Session};
-use super::topics::{CommandFilter, parse_application_filter};
-use crate::identity::{Principal, Role};
+use super::session::Session;
+use super::topics::{
+    CommandFilter, ErrorFilter, Scope, encode_request_id, parse_application_filter,
+};
+use crate::connections::{Hold, Key};
+use crate::flow::Flow;
+use crate::identity::{Adapter, Principal, Refusal, Role};
 use crate::limits::SUBSCRIPTIONS_PER_CONNECTION_MAX;
 use crate::message::PeerMessage;
 use crate::plane::Plane;
-use fulcrum_mqtt::{QoS, ReasonCode};
-use fulcrum_router::{LinkId, Target};
+use crate::ports::Ticket;
+use crate::turn::Turn;
+use fulcrum_mqtt::{QoS, ReasonCode, Subscribe};
+use fulcrum_router::{Command, LinkId, Target};
+use std::collections::HashMap;
 use std::sync::Arc;
 
+/// What a connection has of the device API beyond publishing.
+#[derive(Default)]
+pub(crate) struct DeviceFace {
+    /// No two are for the same devices.
+    pub commands: Vec<CommandSubscription>,
+    /// No two are for the same devices.
+    pub errors: Vec<ErrorFilter>,
+    /// Devices a gateway may act for, with the registry version the answer is good for.
+    pub authorised: HashMap<Box<str>, u64>,
+    /// What the registry has said about devices the packet at the front of the input names.
+    pub answers: Vec<(Box<str>, Result<(), Refusal>)>,
+}
+
+/// A subscription to commands.
+pub(crate) struct CommandSubscription {
+    filter: CommandFilter,
+    qos: u8,
+    /// The desk of the device has not been told yet.
+    is_new: bool,
+}
+
 impl Session {
+    /// Asks the registry about the next device a SUBSCRIBE names that is not the connection's own; `None` when there is
+    /// none left.
+    pub(super) fn ask_about_filters(
+        &mut self,
+        turn: &mut Turn<'_, '_>,
+        subscribe: &Subscribe<'_>,
+    ) -> Option<Flow> {
+        let principal = self.principal.as_ref().filter(|known| known.role == Role::Device)?;
+        for wanted in subscribe.filters() {
+            let Some(filter) = CommandFilter::parse(wanted.filter) else { continue };
+            let Scope::Device(device) = filter.scope().among(&principal.name) else { continue };
+            let answers = self.device.as_ref().map_or(&[][..], |face| &face.answers);
+            let answered = answers.iter().any(|(known, _)| **known == *device);
+            let foreign = !is_own_tenant(filter.tenant(), principal);
+            if answered || foreign || answers.len() >= SUBSCRIPTIONS_PER_CONNECTION_MAX {
+                continue;
+            }
+            let (plane, ticket) = (&mut *turn.plane, Ticket(turn.wire.key.0));
+            let (tenant, gateway) = (&principal.tenant, &principal.name);
+            if plane.registry.authorise(ticket, Adapter::Mqtt, tenant, gateway, device).is_err() {
+                let answers = &mut self.device.get_or_insert_default().answers;
+                answers.push((device.into(), Err(Refusal::Unavailable)));
+                continue;
+            }
+            self.asking_since = Some(plane.now);
+            self.asked_version = plane.identity_version;
+            return Some(Flow::Again(Hold::Registry));
+        }
+        None
+    }
+
     /// One filter of the device API; the code for the SUBACK.
     pub(super) fn subscribe_device(
         &mut self,
@@ -21,7 +83,11 @@ impl Session {
         link: LinkId,
     ) -> ReasonCode {
         match principal.role {
-            Role::Device => self.subscribe_commands(principal, filter, qos),
+            Role::Device => match (CommandFilter::parse(filter), ErrorFilter::parse(filter)) {
+                (Some(filter), _) => self.subscribe_commands(principal, filter, qos),
+                (None, Some(filter)) => self.subscribe_errors(filter),
+                (None, None) => ReasonCode::TOPIC_FILTER_INVALID,
+            },
             Role::Application { may_consume } => {
                 match parse_application_filter(filter, &principal.tenant) {
                     Some(filter) if may_consume => {
@@ -33,20 +99,59 @@ impl Session {
         }
     }
 
-    /// A device subscribes to its own commands. The last of several filters wins, as in Hono.
-    fn subscribe_commands(&mut self, principal: &Principal, filter: &str, qos: QoS) -> ReasonCode {
-        let parsed = CommandFilter::parse(filter).filter(|filter| {
-            let address = filter.address();
-            let own_tenant = address.tenant.is_empty() || *address.tenant == *principal.tenant;
-            let own_device = address.device.is_empty() || *address.device == *principal.name;
-            own_tenant && own_device
-        });
-        let (Some(filter), true) = (parsed, qos != QoS::ExactlyOnce) else {
+    /// A device subscribes to its own commands, a gateway also to those of its devices. The last of several filters for
+    /// the same devices wins, as in Hono.
+    fn subscribe_commands(
+        &mut self,
+        principal: &Principal,
+        filter: CommandFilter,
+        qos: QoS,
+    ) -> ReasonCode {
+        if !is_own_tenant(filter.tenant(), principal) {
+            return ReasonCode::NOT_AUTHORIZED;
+        }
+        if qos == QoS::ExactlyOnce {
             return ReasonCode::UNSPECIFIED_ERROR;
-        };
-        let device = principal.name.clone();
-        self.commands = Some(Box::new(CommandSubscription { filter, qos: qos.as_u8(), device }));
+        }
+        let own = &principal.name;
+        let face = self.device.get_or_insert_default();
+        if let Scope::Device(device) = filter.scope().among(own) {
+            let answer = face.answers.iter().find(|(known, _)| **known == *device);
+            match answer {
+                Some((_, Ok(()))) => {}
+                Some((_, Err(Refusal::Unavailable))) => return ReasonCode::UNSPECIFIED_ERROR,
+                Some((_, Err(_))) => return ReasonCode::NOT_AUTHORIZED,
+                None => return ReasonCode::QUOTA_EXCEEDED,
+            }
+        }
+        let scope = filter.scope().among(own);
+        let same = |known: &CommandSubscription| known.filter.scope().among(own) == scope;
+        let place = face.commands.iter().position(same);
+        let subscription = CommandSubscription { filter, qos: qos.as_u8(), is_new: true };
+        match place {
+            Some(place) => face.commands[place] = subscription,
+            None if face.commands.len() >= SUBSCRIPTIONS_PER_CONNECTION_MAX => {
+                return ReasonCode::QUOTA_EXCEEDED;
+            }
+            None => face.commands.push(subscription),
+        }
         ReasonCode::granted(qos)
+    }
+
+    /// SUBACK is written: commands may come for what was subscribed.
+    pub(super) fn attach_commands(&mut self, plane: &mut Plane, key: Key) {
+        let Some(principal) = &self.principal else { return };
+        let Some(face) = &mut self.device else { return };
+        face.answers.clear();
+        let link = plane.link(key);
+        for subscription in face.commands.iter_mut().filter(|known| known.is_new) {
+            subscription.is_new = false;
+            let device = match subscription.filter.scope().among(&principal.name) {
+                Scope::Own | Scope::All => principal.name.clone(),
+                Scope::Device(device) => Arc::from(device),
+            };
+            plane.attaching.push((principal.tenant.clone(), device, link));
+        }
     }
 
     fn subscribe_telemetry(
@@ -87,16 +192,11 @@ impl Session {
         link: LinkId,
     ) -> bool {
         match principal.role {
-            Role::Device => {
-                let named = CommandFilter::parse(filter);
-                let present = self.commands.as_ref().map(|subscription| &subscription.filter);
-                let existed = named.is_some() && named.as_ref() == present;
-                if existed {
-                    self.commands = None;
-                    plane.detach(principal.tenant.clone(), principal.name.clone(), link);
-                }
-                existed
-            }
+            Role::Device => match (CommandFilter::parse(filter), ErrorFilter::parse(filter)) {
+                (Some(filter), _) => self.unsubscribe_commands(plane, principal, &filter, link),
+                (None, Some(filter)) => self.unsubscribe_errors(&filter),
+                (None, None) => false,
+            },
             Role::Application { .. } => {
                 let named = parse_application_filter(filter, &principal.tenant);
                 let place = named.and_then(|named| self.filters.iter().position(|f| **f == *named));
@@ -108,6 +208,78 @@ impl Session {
             }
         }
     }
+
+    fn unsubscribe_commands(
+        &mut self,
+        plane: &mut Plane,
+        principal: &Principal,
+        filter: &CommandFilter,
+        link: LinkId,
+    ) -> bool {
+        let Some(face) = &mut self.device else { return false };
+        let place = face.commands.iter().position(|known| known.filter == *filter);
+        let Some(place) = place else { return false };
+        let ended = face.commands.swap_remove(place);
+        self.detach_commands(plane, principal, &ended, link);
+        true
+    }
+
+    /// Ends all subscriptions to commands; the connection is gone.
+    pub(super) fn detach_all_commands(&mut self, plane: &mut Plane, link: LinkId) {
+        let (Some(face), Some(principal)) = (self.device.take(), self.principal.clone()) else {
+            return;
+        };
+        for ended in face.commands {
+            self.detach_commands(plane, &principal, &ended, link);
+        }
+    }
+
+    fn detach_commands(
+        &self,
+        plane: &mut Plane,
+        principal: &Principal,
+        ended: &CommandSubscription,
+        link: LinkId,
+    ) {
+        let own = &principal.name;
+        let device = match ended.filter.scope().among(own) {
+            // Its own commands still come through the other of the two.
+            Scope::Own | Scope::All if self.takes_commands_of(own) => return,
+            Scope::Own | Scope::All => own.clone(),
+            Scope::Device(device) => Arc::from(device),
+        };
+        plane.detach(principal.tenant.clone(), device, link);
+    }
+
+    /// Whether the connection takes the device's commands.
+    pub(crate) fn takes_commands_of(&self, device: &str) -> bool {
+        self.subscription_for(device).is_some()
+    }
+
+    /// Topic and QoS of a command for `device`; `None` when the connection takes none for it.
+    pub(crate) fn command_topic(&self, device: &str, command: &Command) -> Option<(String, u8)> {
+        let CommandSubscription { filter, qos, .. } = self.subscription_for(device)?;
+        let request_id = match command.response_required {
+            true => encode_request_id(&command.id)?,
+            false => String::new(),
+        };
+        let through_gateway = *self.principal()?.name != *device;
+        let subject = &command.subject;
+        Some((filter.command_topic(device, through_gateway, &request_id, subject), *qos))
+    }
+
+    /// The subscription a device's commands come through: one for it alone before the one for all.
+    fn subscription_for(&self, device: &str) -> Option<&CommandSubscription> {
+        let commands = &self.device.as_ref()?.commands;
+        let own = &*self.principal.as_ref()?.name;
+        let wanted = Scope::Device(device).among(own);
+        let exact = commands.iter().find(|known| known.filter.scope().among(own) == wanted);
+        exact.or_else(|| commands.iter().find(|known| known.filter.scope() == Scope::All))
+    }
+}
+
+fn is_own_tenant(named: &str, principal: &Principal) -> bool {
+    named.is_empty() || *named == *principal.tenant
 }
 
 impl Plane {

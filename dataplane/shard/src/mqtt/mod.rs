@@ -9,6 +9,8 @@
 mod alias;
 mod connect;
 mod content;
+mod device_bag;
+mod device_errors;
 mod device_publish;
 mod device_subscribe;
 mod farewell;
@@ -19,6 +21,7 @@ mod subscribe;
 mod topics;
 
 pub(crate) use content::{Alias, Content, Recipient};
+pub(crate) use device_errors::{Failure, Sequel};
 pub(crate) use reply::{put_disconnect, put_pubcomp, put_pubrel};
 pub(crate) use session::{Outgoing, Session};
 pub(crate) use topics::{decode_request_id, is_response_status};

@@ -95,6 +95,9 @@ impl Session {
         if !current {
             let mut permitted = principal.messaging.publish.iter();
             if !permitted.any(|pattern| pattern_matches(pattern, publish.topic)) {
+                if principal.has_device_api_only() {
+                    return self.fail_unknown_endpoint(turn, publish);
+                }
                 return self.refuse_publish(turn, publish, refusal_of(publish.topic));
             }
             let mut matches = match std::mem::take(&mut route.to) {

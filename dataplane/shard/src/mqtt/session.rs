@@ -3,9 +3,10 @@
 use super::alias::{Given, Received};
 use super::connect::Counted;
 use super::content::{Alias, Content, Recipient};
+use super::device_errors::Concern;
+use super::device_subscribe::DeviceFace;
 use super::publish::RouteCache;
 use super::reply::{put_disconnect, put_puback, put_pubcomp, put_pubrec, put_release};
-use super::topics::{CommandFilter, encode_request_id};
 use crate::broker::Walk;
 use crate::connections::{Hold, Key};
 use crate::flow::{Flow, Step};
@@ -20,7 +21,7 @@ use fulcrum_mqtt::{
     encode_pingresp,
 };
 use fulcrum_ring::Io;
-use fulcrum_router::{Command, DeliveryId, Outcome, ShardIndex};
+use fulcrum_router::{DeliveryId, Outcome, ShardIndex};
 use fulcrum_sessions::{Ack, Leave, SessionKey};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -51,19 +52,14 @@ pub(crate) enum Phase {
     Connected,
 }
 
-/// A device's command subscription.
-pub(crate) struct CommandSubscription {
-    pub filter: CommandFilter,
-    pub qos: u8,
-    pub device: Arc<str>,
-}
-
 /// A message of the peer that is to be answered with PUBACK or PUBREC.
 struct Owed {
     packet_id: u16,
     exactly_once: bool,
     /// The answer, once it is due.
     reason: Option<ReasonCode>,
+    /// What is to be known if it fails, of a message of the device API.
+    concern: Option<Concern>,
 }
 
 /// One MQTT connection.
@@ -83,7 +79,8 @@ pub(crate) struct Session {
     pub packet_bytes_max: u32,
     pub receive_max: u16,
     pub route: Option<Box<RouteCache>>,
-    pub commands: Option<Box<CommandSubscription>>,
+    /// What it has of the device API beyond publishing.
+    pub(super) device: Option<Box<DeviceFace>>,
     /// Filters of telemetry, relative to the tenant, of an application.
     pub filters: Vec<Box<str>>,
     /// Retained messages on their way to new subscriptions.
@@ -100,8 +97,6 @@ pub(crate) struct Session {
     pub method: Option<Box<str>>,
     pub(super) received_aliases: Option<Box<Received>>,
     pub(super) given_aliases: Option<Box<Given>>,
-    /// Devices a gateway may act for, with the registry version the answer is good for.
-    pub(super) authorised: Option<Box<HashMap<String, u64>>>,
     /// Since when the registry owes an answer about a device.
     pub(super) asking_since: Option<Instant>,
     /// The registry's version when it was asked: its answer may be as old.
@@ -127,7 +122,7 @@ impl Session {
             packet_bytes_max: u32::MAX,
             receive_max: u16::MAX,
             route: None,
-            commands: None,
+            device: None,
             filters: Vec::new(),
             walks: VecDeque::new(),
             stalled: false,
@@ -137,7 +132,6 @@ impl Session {
             method: None,
             received_aliases: None,
             given_aliases: None,
-            authorised: None,
             asking_since: None,
             asked_version: 0,
             owed: VecDeque::new(),
@@ -283,7 +277,29 @@ impl Session {
     /// Notes a message of the peer that is to be answered with PUBACK or PUBREC.
     pub(crate) fn owe(&mut self, packet_id: u16, qos: QoS) {
         let exactly_once = qos == QoS::ExactlyOnce;
-        self.owed.push_back(Owed { packet_id, exactly_once, reason: None });
+        self.owed.push_back(Owed { packet_id, exactly_once, reason: None, concern: None });
+    }
+
+    /// The same of a message of the device API.
+    pub(super) fn owe_device(&mut self, packet_id: u16, qos: QoS, concern: Concern) {
+        let exactly_once = qos == QoS::ExactlyOnce;
+        let concern = Some(concern);
+        self.owed.push_back(Owed { packet_id, exactly_once, reason: None, concern });
+    }
+
+    /// What is to be known about the oldest unanswered message with this identifier, which has failed.
+    pub(crate) fn take_concern(&mut self, packet_id: u16) -> Option<Concern> {
+        let mut owed = self.owed.iter_mut();
+        owed.find(|owed| owed.packet_id == packet_id && owed.reason.is_none())?.concern.take()
+    }
+
+    /// The oldest unanswered message with this identifier is never answered: writes every answer whose turn it is now.
+    pub(super) fn leave_unanswered(&mut self, packet_id: u16, output: &mut Vec<u8>) {
+        let waits = |owed: &Owed| owed.packet_id == packet_id && owed.reason.is_none();
+        if let Some(place) = self.owed.iter().position(waits) {
+            self.owed.remove(place);
+        }
+        self.write_due_answers(output);
     }
 
     /// Whether messages wait for their answer: it comes with a commit or a consumer's outcome.
@@ -302,7 +318,13 @@ impl Session {
         if let Some(owed) = owed.find(|owed| owed.packet_id == packet_id && owed.reason.is_none()) {
             owed.reason = Some(reason);
         }
-        while let Some(Owed { packet_id, exactly_once, reason: Some(reason) }) = self.owed.front() {
+        self.write_due_answers(output);
+    }
+
+    fn write_due_answers(&mut self, output: &mut Vec<u8>) {
+        while let Some(Owed { packet_id, exactly_once, reason: Some(reason), .. }) =
+            self.owed.front()
+        {
             match exactly_once {
                 false => put_puback(self.level, *packet_id, *reason, output),
                 true => put_pubrec(self.level, *packet_id, *reason, output),
@@ -465,16 +487,6 @@ impl Session {
         false
     }
 
-    /// Topic and QoS of a command for this device; `None` when it takes no commands.
-    pub(crate) fn command_topic(&self, command: &Command) -> Option<(String, u8)> {
-        let subscription = self.commands.as_ref()?;
-        let request_id = match command.response_required {
-            true => encode_request_id(&command.id)?,
-            false => String::new(),
-        };
-        Some((subscription.filter.command_topic(&request_id, &command.subject), subscription.qos))
-    }
-
     /// Gives back everything others count on; the connection is gone.
     pub(crate) fn closed(&mut self, plane: &mut Plane, io: &mut Io<'_>, key: Key) {
         if !matches!(self.phase, Phase::Attached { .. } | Phase::Connected) {
@@ -494,9 +506,7 @@ impl Session {
                 Outgoing::Untracked => {}
             }
         }
-        if let Some(subscription) = self.commands.take() {
-            plane.detach(tenant.clone(), subscription.device, link);
-        }
+        self.detach_all_commands(plane, link);
         for filter in std::mem::take(&mut self.filters) {
             plane.unsubscribe(&tenant, filter, link);
         }

@@ -9,7 +9,7 @@ use super::topics::is_device_topic;
 use crate::broker::Walk;
 use crate::connections::Hold;
 use crate::flow::Flow;
-use crate::identity::{Principal, Role};
+use crate::identity::Principal;
 use crate::limits::{SUBSCRIBE_RECORD_BYTES, WALKS_MAX};
 use crate::plane::Plane;
 use crate::stored::Waiter;
@@ -34,6 +34,9 @@ impl Session {
             return self.subscribed(turn, subscribe.packet_id, codes);
         }
         if let Some(flow) = self.wait_for_room(turn, subscribe.filter_count()) {
+            return flow;
+        }
+        if let Some(flow) = self.ask_about_filters(turn, subscribe) {
             return flow;
         }
         let Some(principal) = self.principal().cloned() else { return Flow::End };
@@ -81,12 +84,7 @@ impl Session {
         if !self.walks.is_empty() {
             turn.plane.walking.push(turn.wire.key);
         }
-        if let (Some(_), Some(principal)) = (&self.commands, self.principal().cloned())
-            && principal.role == Role::Device
-        {
-            let link = turn.plane.link(turn.wire.key);
-            turn.plane.attaching.push((principal.tenant, principal.name, link));
-        }
+        self.attach_commands(turn.plane, turn.wire.key);
         Flow::Next
     }
 

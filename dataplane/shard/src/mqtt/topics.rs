@@ -6,9 +6,66 @@ use fulcrum_frame::Class;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum PublishTopic<'a> {
     /// Telemetry or an event.
-    Message { class: Class, address: Address<'a>, bag: &'a str },
+    Message { class: Class, address: Address<'a> },
     /// The answer to a command.
-    Response { address: Address<'a>, request_id: &'a str, status: u16, bag: &'a str },
+    Response { address: Address<'a>, request_id: &'a str, status: u16 },
+}
+
+/// Why a topic of the device API cannot be published to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum TopicError {
+    /// Its first level is none of the endpoints devices publish to.
+    UnknownEndpoint,
+    /// The endpoint is known, what follows is not as it must be; says how.
+    Malformed(&'static str),
+}
+
+/// An endpoint as the publisher spelled it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Endpoint {
+    /// `telemetry`.
+    Telemetry,
+    /// `t`.
+    TelemetryShort,
+    /// `event`.
+    Event,
+    /// `e`.
+    EventShort,
+    /// `command/…/res/…`.
+    Response,
+    /// `c/…/s/…`.
+    ResponseShort,
+    /// Anything else.
+    Unknown,
+}
+
+impl Endpoint {
+    /// The endpoint of a topic devices publish to.
+    pub(crate) fn of_topic(topic: &str) -> Endpoint {
+        let path = split_bag(topic).0;
+        match path.split('/').next().unwrap_or_default() {
+            "telemetry" => Endpoint::Telemetry,
+            "t" => Endpoint::TelemetryShort,
+            "event" => Endpoint::Event,
+            "e" => Endpoint::EventShort,
+            "command" => Endpoint::Response,
+            "c" => Endpoint::ResponseShort,
+            _ => Endpoint::Unknown,
+        }
+    }
+
+    /// Its name in the topic of an error report.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Endpoint::Telemetry => "telemetry",
+            Endpoint::TelemetryShort => "t",
+            Endpoint::Event => "event",
+            Endpoint::EventShort => "e",
+            Endpoint::Response => "command-response",
+            Endpoint::ResponseShort => "c-s",
+            Endpoint::Unknown => "unknown",
+        }
+    }
 }
 
 /// Tenant and device of a topic; empty where the topic leaves them out.
@@ -37,35 +94,60 @@ pub(crate) fn is_device_topic(topic: &str) -> bool {
     )
 }
 
-/// Takes a publish topic apart; `None` if it is not of the device API.
-pub(crate) fn parse_publish(topic: &str) -> Option<PublishTopic<'_>> {
-    // The property bag starts at the last "/?".
-    let (path, bag) = topic.rsplit_once("/?").unwrap_or((topic, ""));
-    let mut levels = path.split('/');
-    let class = match levels.next()? {
+/// A topic's path and its property bag, which starts at the last `/?`; empty without one.
+pub(crate) fn split_bag(topic: &str) -> (&str, &str) {
+    topic.rsplit_once("/?").unwrap_or((topic, ""))
+}
+
+/// Takes the path of a publish topic apart.
+pub(crate) fn parse_publish(path: &str) -> Result<PublishTopic<'_>, TopicError> {
+    let (endpoint, behind) = path.split_once('/').unwrap_or((path, ""));
+    let class = match endpoint {
         "telemetry" | "t" => Class::Telemetry,
         "event" | "e" => Class::Event,
-        "command" | "c" => {
-            let address = Address { tenant: levels.next()?, device: levels.next()? };
-            if !matches!(levels.next()?, "res" | "s") {
-                return None;
-            }
-            let request_id = levels.next()?;
-            let status =
-                levels.next()?.parse().ok().filter(|status| is_response_status(*status))?;
-            if levels.next().is_some() || request_id.is_empty() {
-                return None;
-            }
-            return Some(PublishTopic::Response { address, request_id, status, bag });
+        "command" | "c" => return parse_response(behind),
+        _ => return Err(TopicError::UnknownEndpoint),
+    };
+    let mut levels = behind.split('/');
+    let (tenant, device) = (levels.next().unwrap_or(""), levels.next().unwrap_or(""));
+    if levels.next().is_some() {
+        return Err(TopicError::Malformed("a message topic ends with the device"));
+    }
+    Ok(PublishTopic::Message { class, address: Address { tenant, device }.checked()? })
+}
+
+/// What follows `command/`: tenant, device, `res|s`, request id, status.
+fn parse_response(behind: &str) -> Result<PublishTopic<'_>, TopicError> {
+    let mut levels = behind.split('/');
+    let mut next = || levels.next();
+    let (Some(tenant), Some(device), Some("res" | "s"), Some(request_id), Some(status), None) =
+        (next(), next(), next(), next(), next(), next())
+    else {
+        return Err(TopicError::Malformed(
+            "a command response's topic is command/[tenant]/[device]/res/{request id}/{status}",
+        ));
+    };
+    let status = status.parse().ok().filter(|status| is_response_status(*status));
+    let Some(status) = status else {
+        return Err(TopicError::Malformed(
+            "the status of a command response is 200 to 299 or 400 to 599",
+        ));
+    };
+    if request_id.is_empty() {
+        return Err(TopicError::Malformed("a one-way command is not answered"));
+    }
+    let address = Address { tenant, device }.checked()?;
+    Ok(PublishTopic::Response { address, request_id, status })
+}
+
+impl<'a> Address<'a> {
+    /// A tenant without a device names nobody (Hono, common rules: 400).
+    fn checked(self) -> Result<Address<'a>, TopicError> {
+        match !self.tenant.is_empty() && self.device.is_empty() {
+            true => Err(TopicError::Malformed("a topic that names the tenant names a device")),
+            false => Ok(self),
         }
-        _ => return None,
-    };
-    let address = match (levels.next(), levels.next(), levels.next()) {
-        (None, None, None) => Address::default(),
-        (Some(tenant), Some(device), None) if !device.is_empty() => Address { tenant, device },
-        _ => return None,
-    };
-    Some(PublishTopic::Message { class, address, bag })
+    }
 }
 
 /// Whether a device may answer a command with `status`: 200 to 299 or 400 to 599.
@@ -98,40 +180,145 @@ fn percent_decoded(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// A device's command subscription; remembers the spelling, which the command topics repeat.
+/// Whose commands or errors a subscription is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Scope<'a> {
+    /// The subscriber's own.
+    Own,
+    /// One device's.
+    Device(&'a str),
+    /// Those of all devices the subscriber is a gateway of.
+    All,
+}
+
+impl<'a> Scope<'a> {
+    /// The same for a subscriber named `own`: what is its own has one name.
+    pub(crate) fn among(self, own: &str) -> Scope<'a> {
+        match self {
+            Scope::Device(device) if device == own => Scope::Own,
+            other => other,
+        }
+    }
+
+    fn of_level(level: &'a str) -> Option<Scope<'a>> {
+        match level {
+            "" => Some(Scope::Own),
+            "+" => Some(Scope::All),
+            device => is_plain(device).then_some(Scope::Device(device)),
+        }
+    }
+}
+
+fn is_plain(level: &str) -> bool {
+    !level.contains(['+', '#'])
+}
+
+/// A command subscription; remembers the spelling, which the command topics repeat.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct CommandFilter {
     endpoint: &'static str,
-    tenant: String,
-    device: String,
+    tenant: Box<str>,
+    /// Empty or `+` or a device.
+    device: Box<str>,
     request: &'static str,
 }
 
 impl CommandFilter {
-    /// Takes a filter apart: exactly five levels, `command|c`, tenant or empty, device or empty, `req|q`, `#`.
+    /// Takes a filter apart: exactly five levels, `command|c`, tenant or empty, device, `+` or empty, `req|q`, `#`.
     pub(crate) fn parse(filter: &str) -> Option<CommandFilter> {
-        let levels: Vec<&str> = filter.split('/').take(6).collect();
+        let levels: Vec<&str> = filter.splitn(6, '/').collect();
         let [endpoint, tenant, device, request, "#"] = levels[..] else { return None };
         let endpoint = ["command", "c"].into_iter().find(|known| *known == endpoint)?;
         let request = ["req", "q"].into_iter().find(|known| *known == request)?;
-        let plain = |level: &str| !level.contains(['+', '#']);
-        (plain(tenant) && plain(device)).then(|| CommandFilter {
+        Scope::of_level(device)?;
+        is_plain(tenant).then(|| CommandFilter {
             endpoint,
-            tenant: tenant.to_owned(),
-            device: device.to_owned(),
+            tenant: tenant.into(),
+            device: device.into(),
             request,
         })
     }
 
-    /// Tenant and device the filter names; empty where it leaves them out.
-    pub(crate) fn address(&self) -> Address<'_> {
-        Address { tenant: &self.tenant, device: &self.device }
+    /// The tenant the filter names; empty where it leaves it out.
+    pub(crate) fn tenant(&self) -> &str {
+        &self.tenant
     }
 
-    /// The topic a command is published to. A one-way command has an empty request id.
-    pub(crate) fn command_topic(&self, request_id: &str, subject: &str) -> String {
-        let CommandFilter { endpoint, tenant, device, request } = self;
+    /// Whose commands it is for.
+    pub(crate) fn scope(&self) -> Scope<'_> {
+        Scope::of_level(&self.device).unwrap_or(Scope::Own)
+    }
+
+    /// The topic a command for `device` is published to. The device's level is filled where the filter filled it, and
+    /// where the command goes `through_gateway`. A one-way command has an empty request id.
+    pub(crate) fn command_topic(
+        &self,
+        device: &str,
+        through_gateway: bool,
+        request_id: &str,
+        subject: &str,
+    ) -> String {
+        let CommandFilter { endpoint, tenant, request, .. } = self;
+        let device = if through_gateway || !self.device.is_empty() { device } else { "" };
         format!("{endpoint}/{tenant}/{device}/{request}/{request_id}/{subject}")
+    }
+}
+
+/// An error subscription; remembers the spelling, which the report's topics repeat.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct ErrorFilter {
+    endpoint: &'static str,
+    tenant: Box<str>,
+    device: Box<str>,
+}
+
+impl ErrorFilter {
+    /// Takes a filter apart: exactly four levels, `error|e`, tenant or empty, device, `+` or empty, `#`.
+    pub(crate) fn parse(filter: &str) -> Option<ErrorFilter> {
+        let levels: Vec<&str> = filter.splitn(5, '/').collect();
+        let [endpoint, tenant, device, "#"] = levels[..] else { return None };
+        let endpoint = ["error", "e"].into_iter().find(|known| *known == endpoint)?;
+        Scope::of_level(device)?;
+        is_plain(tenant).then(|| ErrorFilter {
+            endpoint,
+            tenant: tenant.into(),
+            device: device.into(),
+        })
+    }
+
+    /// The tenant the filter names; empty where it leaves it out.
+    pub(crate) fn tenant(&self) -> &str {
+        &self.tenant
+    }
+
+    /// Whose errors it is for.
+    pub(crate) fn scope(&self) -> Scope<'_> {
+        Scope::of_level(&self.device).unwrap_or(Scope::Own)
+    }
+
+    /// The topic of a report about a message of `device`. Characters a topic cannot have are percent-encoded in the
+    /// correlation id.
+    pub(crate) fn report_topic(
+        &self,
+        device: &str,
+        endpoint: Endpoint,
+        correlation: &str,
+        status: u16,
+    ) -> String {
+        use std::fmt::Write;
+        let named = if self.device.is_empty() { "" } else { device };
+        let mut topic = format!("{}/{}/{named}/{}/", self.endpoint, self.tenant, endpoint.as_str());
+        for character in correlation.chars() {
+            match character {
+                '+' | '#' | '\0'..='\x1f' | '\x7f' => {
+                    // Writing to a string cannot fail.
+                    let _ = write!(topic, "%{:02X}", u32::from(character));
+                }
+                plain => topic.push(plain),
+            }
+        }
+        let _ = write!(topic, "/{status}");
+        topic
     }
 }
 
@@ -169,42 +356,68 @@ mod tests {
 
     #[test]
     fn the_forms_of_the_device_api_are_understood() {
-        let message = |class, tenant, device, bag| {
-            Some(PublishTopic::Message { class, address: Address { tenant, device }, bag })
+        let message = |class, tenant, device| {
+            Ok(PublishTopic::Message { class, address: Address { tenant, device } })
         };
-        assert_eq!(parse_publish("telemetry"), message(Class::Telemetry, "", "", ""));
-        assert_eq!(parse_publish("t"), message(Class::Telemetry, "", "", ""));
-        assert_eq!(parse_publish("e/acme/d1"), message(Class::Event, "acme", "d1", ""));
-        assert_eq!(parse_publish("event//d1"), message(Class::Event, "", "d1", ""));
-        let bag = "content-type=text%2Fplain";
-        assert_eq!(parse_publish(&format!("event/?{bag}")), message(Class::Event, "", "", bag));
-        assert_eq!(
-            parse_publish("command///res/003abc/204"),
-            Some(PublishTopic::Response {
-                address: Address::default(),
-                request_id: "003abc",
-                status: 204,
-                bag: ""
-            })
-        );
+        for own in ["telemetry", "t", "telemetry/", "t//"] {
+            assert_eq!(parse_publish(own), message(Class::Telemetry, "", ""), "{own}");
+        }
+        assert_eq!(parse_publish("e/acme/d1"), message(Class::Event, "acme", "d1"));
+        assert_eq!(parse_publish("event//d1"), message(Class::Event, "", "d1"));
+        for (topic, tenant, device) in
+            [("command///res/003abc/204", "", ""), ("c/acme/d1/s/003abc/204", "acme", "d1")]
+        {
+            let address = Address { tenant, device };
+            let response = PublishTopic::Response { address, request_id: "003abc", status: 204 };
+            assert_eq!(parse_publish(topic), Ok(response), "{topic}");
+        }
     }
 
     #[test]
-    fn other_topics_are_not_taken() {
-        let others = [
-            "telemetries",
+    fn the_property_bag_starts_at_the_last_slash_and_question_mark() {
+        assert_eq!(split_bag("event/?a=b"), ("event", "a=b"));
+        assert_eq!(split_bag("event//d/?x/?a=b"), ("event//d/?x", "a=b"));
+        assert_eq!(split_bag("event?a=b"), ("event?a=b", ""));
+        assert_eq!(split_bag("event/?"), ("event", ""));
+    }
+
+    #[test]
+    fn topics_outside_the_device_api_are_unknown_and_others_malformed() {
+        for topic in ["telemetries", "", "/telemetry", "error//x", "command_response/a", "control"]
+        {
+            assert_eq!(parse_publish(topic), Err(TopicError::UnknownEndpoint), "{topic}");
+        }
+        let malformed = [
             "telemetry/acme",
             "telemetry/acme/",
             "t/a/b/c",
             "command///res/003abc/302",
+            "command///res/003abc/x",
             "command///res//200",
             "command///req/x/200",
             "command///res/x/200/y",
-            "",
-            "/telemetry",
+            "command/acme//res/003abc/200",
+            "command",
         ];
-        for topic in others {
-            assert_eq!(parse_publish(topic), None, "{topic}");
+        for topic in malformed {
+            let error = parse_publish(topic);
+            assert!(matches!(error, Err(TopicError::Malformed(_))), "{topic}: {error:?}");
+        }
+    }
+
+    #[test]
+    fn an_endpoint_keeps_its_spelling() {
+        for (topic, name) in [
+            ("telemetry", "telemetry"),
+            ("t//d", "t"),
+            ("event/?a=b", "event"),
+            ("e", "e"),
+            ("command///res/x/200", "command-response"),
+            ("c///s/x/200", "c-s"),
+            ("error", "unknown"),
+            ("weather/here", "unknown"),
+        ] {
+            assert_eq!(Endpoint::of_topic(topic).as_str(), name, "{topic}");
         }
     }
 
@@ -219,18 +432,51 @@ mod tests {
 
     #[test]
     fn a_command_topic_repeats_the_spelling_of_the_filter() {
-        let topic =
-            |filter: &str| CommandFilter::parse(filter).map(|f| f.command_topic("003abc", "set"));
-        assert_eq!(topic("command///req/#").as_deref(), Some("command///req/003abc/set"));
-        assert_eq!(topic("c//d1/q/#").as_deref(), Some("c//d1/q/003abc/set"));
+        let topic = |filter: &str, through_gateway| {
+            let filter = CommandFilter::parse(filter)?;
+            Some(filter.command_topic("d1", through_gateway, "003abc", "set"))
+        };
+        for (filter, through_gateway, expected) in [
+            ("command///req/#", false, "command///req/003abc/set"),
+            ("c//d1/q/#", false, "c//d1/q/003abc/set"),
+            ("command/acme/d1/req/#", false, "command/acme/d1/req/003abc/set"),
+            ("command/acme//req/#", false, "command/acme//req/003abc/set"),
+            ("c//+/req/#", true, "c//d1/req/003abc/set"),
+            ("command/acme/+/q/#", true, "command/acme/d1/q/003abc/set"),
+        ] {
+            assert_eq!(topic(filter, through_gateway).as_deref(), Some(expected), "{filter}");
+        }
         for wrong in [
             "command/#",
             "command///req",
             "command///req/+",
             "command/+/d/req/#",
+            "command//d+/req/#",
             "command////req/#",
+            "command///req/#/x",
+            "commands///req/#",
         ] {
-            assert_eq!(topic(wrong), None, "{wrong}");
+            assert_eq!(topic(wrong, false), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_report_topic_repeats_the_spelling_of_the_filter() {
+        let topic = |filter: &str, correlation: &str| {
+            let filter = ErrorFilter::parse(filter)?;
+            Some(filter.report_topic("d1", Endpoint::EventShort, correlation, 400))
+        };
+        for (filter, expected) in [
+            ("error///#", "error///e/7/400"),
+            ("e///#", "e///e/7/400"),
+            ("error//+/#", "error//d1/e/7/400"),
+            ("e/acme/d1/#", "e/acme/d1/e/7/400"),
+        ] {
+            assert_eq!(topic(filter, "7").as_deref(), Some(expected), "{filter}");
+        }
+        assert_eq!(topic("e///#", "a+#\nb").as_deref(), Some("e///e/a%2B%23%0Ab/400"));
+        for wrong in ["error/#", "error//#", "error////#", "error/+//#", "error///+"] {
+            assert_eq!(topic(wrong, "7"), None, "{wrong}");
         }
     }
 
