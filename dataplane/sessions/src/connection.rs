@@ -17,7 +17,7 @@ pub struct Attach<'a> {
     /// The client identifier, assigned by the server where the client sent none.
     pub client_id: &'a str,
     /// The login. A session belongs to the one that made it.
-    pub principal: &'a str,
+    pub principal: &'a Arc<str>,
     /// Clean Start [MQTT-3.1.2-4], or Clean Session of 3.1.1.
     pub clean_start: bool,
     /// Session expiry interval in seconds, cut to [`Limits::session_expiry_max_s`](crate::Limits). 0 ends the session
@@ -90,7 +90,7 @@ impl Sessions {
             }
             return self.attach_new(log, who, None);
         };
-        if *session.principal != *who.principal {
+        if session.principal != *who.principal {
             return Err(AttachRefused::OtherPrincipal);
         }
         let lives = session.durable.as_ref().is_some_and(|durable| {
@@ -175,7 +175,7 @@ impl Sessions {
             let image = Image {
                 session: id,
                 client_id: who.client_id.into(),
-                principal: who.principal.into(),
+                principal: (**who.principal).into(),
                 expiry_s: who.expiry_s,
                 receive_max: who.receive_max,
                 ..Image::default()
@@ -196,11 +196,10 @@ impl Sessions {
 
         let ticket = place.map(|place| place.ticket);
         let ended = old.and_then(|key| self.take_out(key, ticket));
-        let client_id: Arc<str> = who.client_id.into();
-        let principal = if who.principal == who.client_id {
-            Arc::clone(&client_id)
-        } else {
-            who.principal.into()
+        let principal = Arc::clone(who.principal);
+        let client_id = match *who.client_id == **who.principal {
+            true => Arc::clone(who.principal),
+            false => who.client_id.into(),
         };
         let will = self.keep_will(who.will, who.tenant, &client_id, id, place);
         let durable = place.filter(|_| id != 0).map(|place| {

@@ -150,7 +150,7 @@ fn a_client_identifier_belongs_to_the_principal_that_made_the_session() {
     let who = Attach {
         tenant: &tenant(),
         client_id: "c",
-        principal: "somebody-else",
+        principal: &"somebody-else".into(),
         clean_start: true,
         expiry_s: 0,
         receive_max: 0,

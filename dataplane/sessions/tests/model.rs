@@ -134,7 +134,7 @@ impl World {
         let who = Attach {
             tenant: &tenant(),
             client_id: &format!("c{client}"),
-            principal: "p",
+            principal: &"p".into(),
             clean_start: false,
             expiry_s: HOUR_S,
             receive_max,

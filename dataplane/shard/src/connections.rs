@@ -51,7 +51,7 @@ pub(crate) enum Hold {
 /// What a connection speaks.
 pub(crate) enum Protocol {
     Mqtt(mqtt::Session),
-    Http(http::Session),
+    Http(Box<http::Session>),
 }
 
 /// One connection.

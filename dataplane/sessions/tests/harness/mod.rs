@@ -177,7 +177,7 @@ impl Shard {
         let who = Attach {
             tenant: &tenant(),
             client_id: client,
-            principal: "device-1",
+            principal: &"device-1".into(),
             clean_start: clean,
             expiry_s,
             receive_max: 0,
@@ -204,7 +204,7 @@ impl Shard {
         let who = Attach {
             tenant: &tenant(),
             client_id: client,
-            principal: "device-1",
+            principal: &"device-1".into(),
             clean_start: false,
             expiry_s,
             receive_max,
