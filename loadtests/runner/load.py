@@ -14,13 +14,10 @@ from .machine import Unusable
 # The driver came to the end of the run, and the broker broke a promise in it.
 BROKEN_PROMISE = 3
 
-# What the yardstick needs to know of the node's journal: messages, bytes of their frames, batches
-# made durable; summed over partitions.
-COUNTERS = {
-    "records": "fulcrum_journal_records_total",
-    "bytes": "fulcrum_journal_bytes_total",
-    "batches": "fulcrum_journal_batches_total",
-}
+# What the yardstick needs to know of the node's journals: records, bytes of their frames, batches
+# made durable. Events are in one, messages for sessions in the other; a load uses one of them.
+JOURNALS = ("fulcrum_journal", "fulcrum_session_journal")
+COUNTERS = ("records", "bytes", "batches")
 
 
 def scenarios():
@@ -101,14 +98,18 @@ def driver(name, peer, running, options, certificates, extra):
 
 
 def counters(running):
-    """The journal's counters (see COUNTERS), or None where there are none."""
+    """The journals' counters together, or None where there are none."""
     if running.admin_port is None:
         return None
     url = f"http://127.0.0.1:{running.admin_port}/metrics"
     with urllib.request.urlopen(url, timeout=5) as answer:
         text = answer.read().decode()
-    found = {name: metric(text, series) for name, series in COUNTERS.items()}
-    return None if None in found.values() else found
+    found = {
+        name: [metric(text, f"{journal}_{name}_total") for journal in JOURNALS] for name in COUNTERS
+    }
+    if any(value is None for values in found.values() for value in values):
+        return None
+    return {name: sum(values) for name, values in found.items()}
 
 
 def metric(text, series):

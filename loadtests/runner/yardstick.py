@@ -78,7 +78,7 @@ def compared(report, options):
     if not journal or not journal["batches"]:
         raise Unusable(
             "no journal counters on the node's /metrics: wanted "
-            + ", ".join(load.COUNTERS.values())
+            + ", ".join(f"{journal}_*_total" for journal in load.JOURNALS)
         )
     record_bytes = journal["bytes"] / journal["records"] + RECORD_OVERHEAD_BYTES
     records_per_batch = journal["records"] / journal["batches"]
