@@ -25,7 +25,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// What the fake registry knows: any `{name}@{tenant}` with password "secret" is a device, names that begin with `app`
-/// are applications, `off` is a disabled device, `slow` answers after 300 ms. Gateway `gw` may act for `behind`.
+/// are applications, `off` is a disabled device, `slow` answers after 300 ms. Gateways, `gw…`, may act for
+/// `behind…`; `nobody` is not registered.
 #[derive(Default)]
 pub struct Store {
     pub commands: HashMap<(String, String), Vec<Command>>,
@@ -41,6 +42,8 @@ pub struct Store {
     pub loads: usize,
     /// Times it was asked whether somebody may still be connected.
     pub rechecks: usize,
+    /// Gateways may act for nobody any more.
+    pub revoked: bool,
     /// Connections of limited tenants.
     pub connections: Arc<AtomicU64>,
     /// Segments prepared from now on are on a disk that takes no write.
@@ -108,8 +111,12 @@ impl Registry for FakeRegistry {
         if self.store.lock().unwrap().silent {
             return Ok(());
         }
-        let allowed = **gateway == *"gw" && device == "behind";
-        let result = if allowed { Ok(()) } else { Err(Refusal::Forbidden) };
+        let revoked = self.store.lock().unwrap().revoked;
+        let result = match device {
+            "nobody" => Err(Refusal::NotFound),
+            _ if gateway.starts_with("gw") && device.starts_with("behind") && !revoked => Ok(()),
+            _ => Err(Refusal::Forbidden),
+        };
         let message = Message::Authorised { ticket, device: device.to_owned(), result };
         self.shard.send(message).unwrap();
         Ok(())
