@@ -107,7 +107,8 @@ class Running:
         self.process.kill()
         self.process.wait()
         # The kernel closes what an io_uring holds a little later than the process ends.
-        ports = [self.broker.port, self.broker.http_port, self.broker.web_port, self.broker.tls_port, self.broker.web_tls_port]
+        broker = self.broker
+        ports = [broker.port, broker.http_port, broker.web_port, broker.tls_port, broker.web_tls_port]
         deadline = time.monotonic() + START_S
         while not all(_is_free(port) for port in ports if port) and time.monotonic() < deadline:
             time.sleep(0.01)

@@ -58,7 +58,9 @@ def publish(*command, **more):
     assert done.returncode == 0, done.stderr
 
 
-UNSTEADY = pytest.mark.deviates("mosquitto", "2.0.11 under load ends its own subscriber with a protocol error", version=MQTT_5)
+UNSTEADY = pytest.mark.deviates(
+    "mosquitto", "2.0.11 under load ends its own subscriber with a protocol error", version=MQTT_5
+)
 
 
 @pytest.mark.parametrize("qos", ["0", "1", pytest.param("2", marks=UNSTEADY)])

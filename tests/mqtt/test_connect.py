@@ -195,7 +195,7 @@ def test_a_refused_client_leaves_no_will(opened, connected, version, topic):
     watcher.quiet()
 
 
-# Client identifiers -------------------------------------------------------------------------------------------------
+# Client identifiers --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("client_id", ["z", LETTERS[:23], LETTERS[23:46], LETTERS[39:]], ids=len)
@@ -283,7 +283,7 @@ def test_a_will_topic_is_a_topic_name(opened, version, name):
     client.not_connected(0x81, 0x82, 0x90)
 
 
-# Take-over ----------------------------------------------------------------------------------------------------------
+# Take-over -----------------------------------------------------------------------------------------------------------
 
 
 def test_a_second_connection_takes_the_first_ones_place(connected, version):
@@ -317,10 +317,9 @@ def test_take_over_holds_between_versions(connected):
     new.refused(0x8E)
 
 
-# Keep alive ---------------------------------------------------------------------------------------------------------
+# Keep alive ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.deviates("fulcrum", "who is silent since CONNECT is first looked for after 10 s")
 def test_silence_beyond_the_keep_alive_ends_the_connection(connected, broker, version):
     """[MQTT-3.1.2-24] [MQTT5-3.1.2-22] [MQTT5-3.2.2-22]"""
     client = connected(version, keep_alive=1)
@@ -369,7 +368,7 @@ def test_a_server_keep_alive_is_the_one_that_counts(connected):
     assert connected(MQTT_5, keep_alive=30).connack.server_keep_alive in (None, *range(1, 31))
 
 
-# Properties of MQTT 5 -----------------------------------------------------------------------------------------------
+# Properties of MQTT 5 ------------------------------------------------------------------------------------------------
 
 
 def test_all_properties_of_connect_are_taken(connected, topic):

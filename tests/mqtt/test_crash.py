@@ -1,6 +1,7 @@
 """A node that is killed and comes back: what was acknowledged is there, and goes on where it was.
 
-Asked of a Fulcrum node alone: the specifications leave open what a server's failure may cost. Each test has a node of its own.
+Asked of a Fulcrum node alone: the specifications leave open what a server's failure may cost. Each test has a node of its
+own.
 """
 
 import contextlib

@@ -4,7 +4,7 @@ import pytest
 import wire
 from wire import MQTT_3, MQTT_5
 
-# From the client to the server ------------------------------------------------------------------------------------------
+# From the client to the server ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("packet_id", [1, 255, 256, 65535])
@@ -128,7 +128,7 @@ def test_an_expired_message_is_still_acknowledged(connected, topic):
     assert client.expect(wire.PUBCOMP).code == 0
 
 
-# From the server to the client ---------------------------------------------------------------------------------------------
+# From the server to the client ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("qos", [1, 2])
@@ -293,7 +293,7 @@ def test_acknowledgements_come_in_short_and_long_forms(connected, topic, code, g
     subscriber.ping()
 
 
-# Flow control ----------------------------------------------------------------------------------------------------------------
+# Flow control --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("qos", [1, 2])

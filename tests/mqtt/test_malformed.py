@@ -9,6 +9,11 @@ from wire import MQTT_3, MQTT_5
 TOPIC = "conformance/malformed"
 
 
+def named(kind):
+    """A packet type in a test's name."""
+    return wire.NAMES[kind]
+
+
 def two(number):
     return struct.pack(">H", number)
 
@@ -18,7 +23,7 @@ def ended(client, packet, *codes):
     client.refused(*(codes or (0x81, 0x82)))
 
 
-# Fixed header -----------------------------------------------------------------------------------------------------------------
+# Fixed header --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", [0, 15])
@@ -39,7 +44,7 @@ LAX = pytest.mark.deviates("mosquitto", "2.0.11 does not look at the flags of PU
 
 @pytest.mark.parametrize(
     "kind", [kind if kind in (wire.PUBREL, wire.DISCONNECT) else pytest.param(kind, marks=LAX) for kind in FLAGGED],
-    ids=lambda kind: wire.NAMES[kind],
+    ids=named,
 )  # fmt: skip
 def test_reserved_flags(connected, version, kind):
     """[MQTT-2.2.2-1] [MQTT-2.2.2-2] [MQTT-3.6.1-1] [MQTT-3.14.1-1] [MQTT5-2.1.3-1] [MQTT5-3.6.1-1] [MQTT5-3.14.1-1]
@@ -101,7 +106,7 @@ KINDS_OF_A_SERVER = [wire.CONNACK, wire.SUBACK, wire.UNSUBACK, wire.PINGRESP]
 
 
 @pytest.mark.deviates("mosquitto", "2.0.11 takes what a bridge would send")
-@pytest.mark.parametrize("kind", KINDS_OF_A_SERVER, ids=lambda kind: wire.NAMES[kind])
+@pytest.mark.parametrize("kind", KINDS_OF_A_SERVER, ids=named)
 def test_packets_only_a_server_sends(connected, version, kind):
     """[MQTT-4.8.0-1] [MQTT5-4.13.1-1]"""
     tail = b"\0" if version == MQTT_5 else b""
@@ -109,7 +114,7 @@ def test_packets_only_a_server_sends(connected, version, kind):
     ended(connected(version), wire.packet(kind, body))
 
 
-# Bodies that are too short or too long ------------------------------------------------------------------------------------------
+# Bodies that are too short or too long -------------------------------------------------------------------------------
 
 
 def whole(version):
@@ -190,18 +195,18 @@ def test_a_topic_longer_than_its_packet(connected, version):
     ended(connected(version), wire.packet(wire.PUBLISH, two(1000) + b"short"))
 
 
-# Packet identifiers and codes -----------------------------------------------------------------------------------------------------
+# Packet identifiers and codes ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.only("fulcrum")
-@pytest.mark.parametrize("kind", [wire.PUBACK, wire.PUBREC, wire.PUBREL, wire.PUBCOMP], ids=lambda kind: wire.NAMES[kind])
+@pytest.mark.parametrize("kind", [wire.PUBACK, wire.PUBREC, wire.PUBREL, wire.PUBCOMP], ids=named)
 def test_acknowledgements_of_packet_identifier_0(connected, version, kind):
     """[MQTT-2.3.1-1] [MQTT-4.8.0-1] [MQTT5-2.2.1-3]"""
     ended(connected(version), wire.ack(version, kind, 0))
 
 
 @pytest.mark.deviates("mosquitto", "2.0.11 takes any code below 0x80, or above")
-@pytest.mark.parametrize("kind", [wire.PUBACK, wire.PUBREC, wire.PUBREL, wire.PUBCOMP], ids=lambda kind: wire.NAMES[kind])
+@pytest.mark.parametrize("kind", [wire.PUBACK, wire.PUBREC, wire.PUBREL, wire.PUBCOMP], ids=named)
 def test_acknowledgements_with_a_code_that_is_not_of_their_table(connected, kind):
     """[MQTT5-3.4.2-1] [MQTT5-3.5.2-1] [MQTT5-3.6.2-1] [MQTT5-3.7.2-1]"""
     for code in (0x01, 0x11, 0x7F, 0x81, 0xFF):
@@ -209,13 +214,13 @@ def test_acknowledgements_with_a_code_that_is_not_of_their_table(connected, kind
 
 
 @pytest.mark.deviates("mosquitto", "2.0.11 takes any code")
-@pytest.mark.parametrize("kind", [wire.PUBREL, wire.PUBCOMP], ids=lambda kind: wire.NAMES[kind])
+@pytest.mark.parametrize("kind", [wire.PUBREL, wire.PUBCOMP], ids=named)
 def test_codes_of_puback_are_not_those_of_pubrel(connected, kind):
     """[MQTT5-3.6.2-1] [MQTT5-3.7.2-1]"""
     ended(connected(MQTT_5), wire.ack(MQTT_5, kind, 1, 0x10))
 
 
-# Properties -------------------------------------------------------------------------------------------------------------------------
+# Properties ----------------------------------------------------------------------------------------------------------
 
 VALUES = {
     "payload_format": 1, "message_expiry": 9, "content_type": "x", "response_topic": "x", "correlation_data": b"x",
@@ -263,7 +268,7 @@ TAKEN = pytest.mark.deviates("mosquitto", "2.0.11 takes a subscription identifie
 
 @pytest.mark.parametrize(
     "kind", [pytest.param(kind, marks=TAKEN) if kind == wire.PUBLISH else kind for kind in OF_CLIENTS],
-    ids=lambda kind: wire.NAMES[kind],
+    ids=named,
 )  # fmt: skip
 def test_properties_in_the_wrong_packet(opened, kind):
     """[MQTT5-4.13.1-1] [MQTT5-3.3.4-6] [MQTT5-3.1.4-1]"""
@@ -274,21 +279,21 @@ def test_properties_in_the_wrong_packet(opened, kind):
             refused_for(opened, kind, [(name, value)])
 
 
-@pytest.mark.parametrize("kind", OF_CLIENTS, ids=lambda kind: wire.NAMES[kind])
+@pytest.mark.parametrize("kind", OF_CLIENTS, ids=named)
 def test_properties_that_come_twice(opened, kind):
     """[MQTT5-4.13.1-1]"""
     for name in sorted(OF_CLIENTS[kind]):
         refused_for(opened, kind, [(name, VALUES[name])] * 2)
 
 
-@pytest.mark.parametrize("kind", OF_CLIENTS, ids=lambda kind: wire.NAMES[kind])
+@pytest.mark.parametrize("kind", OF_CLIENTS, ids=named)
 def test_unknown_properties(opened, kind):
     """[MQTT5-4.13.1-1]"""
     for number in (0x00, 0x04, 0x0A, 0x2B, 0x7F, 0xFF):
         refused_for(opened, kind, [(number, b"\0")])
 
 
-@pytest.mark.parametrize("kind", OF_CLIENTS, ids=lambda kind: wire.NAMES[kind])
+@pytest.mark.parametrize("kind", OF_CLIENTS, ids=named)
 @pytest.mark.parametrize(
     "given",
     [
@@ -326,7 +331,7 @@ def test_a_subscription_identifier_that_is_no_number(connected, value):
     ended(connected(MQTT_5), wire.subscribe(MQTT_5, 1, [(TOPIC, 0)], [(0x0B, value)]))
 
 
-# One bad client among good ones ---------------------------------------------------------------------------------------------------------
+# One bad client among good ones --------------------------------------------------------------------------------------
 
 
 def test_neighbours_notice_nothing(connected, version, topic):

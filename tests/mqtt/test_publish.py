@@ -160,7 +160,7 @@ def test_order_is_kept(connected, version, topic, qos):
     assert [int(message.payload) for message in subscriber.messages(60)] == list(range(60))
 
 
-# Properties of MQTT 5 -------------------------------------------------------------------------------------------------
+# Properties of MQTT 5 ------------------------------------------------------------------------------------------------
 
 ALL = {
     "payload_format": 1,
@@ -310,7 +310,7 @@ def test_a_publish_nobody_takes_may_say_so(connected, topic):
         assert client.publish(topic("nobody"), b"x", qos) in (0x00, 0x10)
 
 
-# Topic aliases ---------------------------------------------------------------------------------------------------------
+# Topic aliases -------------------------------------------------------------------------------------------------------
 
 
 def alias_maximum(client):
@@ -401,7 +401,7 @@ def test_the_server_saves_bytes_with_aliases_where_it_may(connected, topic):
     assert any(message.alias_only for message in subscriber.messages(4))
 
 
-# Maximum packet size ----------------------------------------------------------------------------------------------------
+# Maximum packet size -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("qos", [0, 1, 2])
@@ -453,7 +453,7 @@ def test_a_client_keeps_to_the_servers_maximum(connected, topic):
     client.refused(0x95)
 
 
-# Problem information -----------------------------------------------------------------------------------------------------
+# Problem information -------------------------------------------------------------------------------------------------
 
 
 def test_without_problem_information_no_packet_says_more_than_its_code(connected, topic):

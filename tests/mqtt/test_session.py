@@ -168,7 +168,7 @@ def test_ten_thousand_bytes_of_different_messages_wait_in_order(kept, connected,
     assert [len(message.payload) for message in kept(version, first.client_id).messages(6)] == sizes
 
 
-# Session expiry of MQTT 5 -------------------------------------------------------------------------------------------------
+# Session expiry of MQTT 5 --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("way", ["disconnect", "drop"])
@@ -241,7 +241,7 @@ def test_disconnect_may_not_make_a_session_of_none(connected):
     assert not connected(MQTT_5, client.client_id, clean=False).connack.session_present
 
 
-# DISCONNECT ----------------------------------------------------------------------------------------------------------------
+# DISCONNECT ----------------------------------------------------------------------------------------------------------
 
 
 def test_disconnect_ends_the_connection(connected, version):
@@ -304,7 +304,7 @@ def test_disconnect_of_mqtt_3_has_no_body(connected):
     client.refused()
 
 
-# Many at once ----------------------------------------------------------------------------------------------------------------
+# Many at once --------------------------------------------------------------------------------------------------------
 
 
 def test_many_clients_take_turns_on_one_session(broker, version, topic):

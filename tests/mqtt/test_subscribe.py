@@ -101,7 +101,7 @@ def test_a_delivery_under_way_survives_unsubscribe(connected, version, topic):
     subscriber.ping()
 
 
-# Requests that are refused --------------------------------------------------------------------------------------------------
+# Requests that are refused -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("request_of", [wire.subscribe, wire.unsubscribe], ids=["SUBSCRIBE", "UNSUBSCRIBE"])
@@ -176,7 +176,7 @@ def test_filters_and_topic_names_are_utf_8(connected, version, kind, name):
     client.refused(0x81, 0x82, 0x90, 0x8F)
 
 
-# Matching -------------------------------------------------------------------------------------------------------------------
+# Matching ------------------------------------------------------------------------------------------------------------
 
 # Filter, what it matches, what not; each below a level of its own.
 MATCHING = [
@@ -261,7 +261,7 @@ def any_message(client):
         return None
 
 
-# Overlapping subscriptions -----------------------------------------------------------------------------------------------------
+# Overlapping subscriptions -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.deviates("mosquitto", "2.0.11 takes the first subscription found for MQTT 3.1.1", version=wire.MQTT_3)
@@ -324,7 +324,9 @@ def test_a_subscription_identifier_comes_with_retained_messages(connected, topic
     assert subscriber.message().subscription_identifier == [5]
 
 
-@pytest.mark.parametrize("given", [[("subscription_identifier", 0)], [("subscription_identifier", 1)] * 2], ids=["0", "two"])
+@pytest.mark.parametrize(
+    "given", [[("subscription_identifier", 0)], [("subscription_identifier", 1)] * 2], ids=["0", "two"]
+)
 def test_subscribe_has_one_identifier_that_is_not_0(connected, topic, given):
     """[MQTT5-4.13.1-1]"""
     client = connected(MQTT_5)
@@ -332,7 +334,7 @@ def test_subscribe_has_one_identifier_that_is_not_0(connected, topic, given):
     client.refused(0x81, 0x82)
 
 
-# Options of MQTT 5 ----------------------------------------------------------------------------------------------------------------
+# Options of MQTT 5 ---------------------------------------------------------------------------------------------------
 
 
 def test_no_local_keeps_own_messages_away(connected, topic):
@@ -375,7 +377,7 @@ def test_retain_as_published(connected, topic, set_flag):
     assert [message.retain for message in subscriber.messages(2)] == [set_flag, False]
 
 
-# Shared subscriptions -----------------------------------------------------------------------------------------------------------
+# Shared subscriptions ------------------------------------------------------------------------------------------------
 
 
 def shared(topic, rest, group="g"):
@@ -466,8 +468,11 @@ def test_no_local_on_a_shared_subscription_is_a_protocol_error(connected, topic)
     client.refused(0x82)
 
 
+BAD_SHARES = ["$share/", "$share/g", "$share/g/", "$share//a", "$share/g+/a", "$share/#/a", "$share/+/a"]
+
+
 @pytest.mark.deviates("mosquitto", "2.0.11 takes these share names")
-@pytest.mark.parametrize("name", ["$share/", "$share/g", "$share/g/", "$share//a", "$share/g+/a", "$share/#/a", "$share/+/a"])
+@pytest.mark.parametrize("name", BAD_SHARES)
 def test_a_bad_share_name_is_refused(connected, name):
     """[MQTT5-4.8.2-1] [MQTT5-4.8.2-2]"""
     client = connected(MQTT_5)

@@ -155,7 +155,7 @@ def test_a_client_does_not_meet_its_own_will_when_it_starts_anew(kept, version, 
     kept(version, first.client_id, clean=True).quiet()
 
 
-# MQTT 5 ---------------------------------------------------------------------------------------------------------------------
+# MQTT 5 --------------------------------------------------------------------------------------------------------------
 
 
 def test_properties_of_a_will_are_passed_on(watcher_5, connected, topic):
