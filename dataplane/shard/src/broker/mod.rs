@@ -31,7 +31,7 @@ pub(crate) use deliver::SelfCopy;
 pub(crate) use log::SessionLog;
 pub(crate) use publish::{Outgoing as Publication, Routed};
 pub use recover::SessionStore;
-pub(crate) use retained::Walk;
+pub(crate) use retained::{Walk, Walks};
 
 use crate::connections::Key;
 use fulcrum_router::{LinkId, Matches, Retained, ShardIndex, Subscriber, Topics};

@@ -10,6 +10,7 @@ use fulcrum_frame::Frame;
 use fulcrum_ring::Io;
 use fulcrum_router::{Put, RetainedCursor, owner};
 use fulcrum_sessions::{Log, Message, Room, SessionKey, Sessions, Transaction};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// A new subscription's way through the retained messages it matches.
@@ -18,6 +19,36 @@ pub(crate) struct Walk {
     pub qos: u8,
     pub subscription_id: u32,
     pub cursor: Option<RetainedCursor>,
+}
+
+/// All of them of one connection; most have none at most times.
+#[derive(Default)]
+pub(crate) struct Walks(Option<Box<VecDeque<Walk>>>);
+
+impl Walks {
+    pub(crate) fn len(&self) -> usize {
+        self.0.as_ref().map_or(0, |walks| walks.len())
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub(crate) fn push_back(&mut self, walk: Walk) {
+        self.0.get_or_insert_default().push_back(walk);
+    }
+
+    fn push_front(&mut self, walk: Walk) {
+        self.0.get_or_insert_default().push_front(walk);
+    }
+
+    fn pop_front(&mut self) -> Option<Walk> {
+        let walk = self.0.as_mut()?.pop_front();
+        if self.is_empty() {
+            self.0 = None;
+        }
+        walk
+    }
 }
 
 impl Plane {

@@ -7,7 +7,7 @@ use super::device_errors::Concern;
 use super::device_subscribe::DeviceFace;
 use super::publish::RouteCache;
 use super::reply::{put_disconnect, put_puback, put_pubcomp, put_pubrec, put_release};
-use crate::broker::Walk;
+use crate::broker::Walks;
 use crate::connections::{Hold, Key};
 use crate::flow::{Flow, Step};
 use crate::identity::Principal;
@@ -84,13 +84,13 @@ pub(crate) struct Session {
     /// Filters of telemetry, relative to the tenant, of an application.
     pub filters: Vec<Box<str>>,
     /// Retained messages on their way to new subscriptions.
-    pub walks: VecDeque<Walk>,
+    pub walks: Walks,
     /// The peer does not read: what its session has waits until it does.
     pub stalled: bool,
     /// What the client's DISCONNECT said, once it came.
     pub leave: Leave,
     /// Codes for the answer to the SUBSCRIBE or UNSUBSCRIBE that waits for the journal or other shards.
-    pub subscribing: Option<Vec<ReasonCode>>,
+    pub subscribing: Option<Box<[ReasonCode]>>,
     /// How many commits and shards the packet at the front of the input waits for.
     pub waits: u16,
     /// Method of enhanced authentication, if the client uses it.
@@ -104,8 +104,19 @@ pub(crate) struct Session {
     /// Messages at QoS 1 and 2 from the peer in the order they came. Their PUBACKs and PUBRECs leave in that order
     /// [MQTT-4.6.0-2] [MQTT-4.6.0-3], though they are settled in any.
     owed: VecDeque<Owed>,
-    outgoing: HashMap<u16, Outgoing>,
+    outgoing: Option<Box<UnderWay>>,
+}
+
+/// Messages of the device API the peer has not acknowledged.
+struct UnderWay {
+    messages: HashMap<u16, Outgoing>,
     last_packet_id: u16,
+}
+
+impl Default for UnderWay {
+    fn default() -> UnderWay {
+        UnderWay { messages: HashMap::new(), last_packet_id: u16::MAX }
+    }
 }
 
 impl Session {
@@ -124,7 +135,7 @@ impl Session {
             route: None,
             device: None,
             filters: Vec::new(),
-            walks: VecDeque::new(),
+            walks: Walks::default(),
             stalled: false,
             leave: Leave { keep_will: true, expiry_s: None },
             subscribing: None,
@@ -135,8 +146,7 @@ impl Session {
             asking_since: None,
             asked_version: 0,
             owed: VecDeque::new(),
-            outgoing: HashMap::new(),
-            last_packet_id: u16::MAX,
+            outgoing: None,
         }
     }
 
@@ -338,23 +348,26 @@ impl Session {
     /// Notes a message of the device API sent at QoS 1 and gives it a packet identifier; `None` when too many wait for
     /// their PUBACK.
     pub(crate) fn sent(&mut self, outgoing: Outgoing) -> Option<u16> {
-        if self.outgoing.len() >= UNACKNOWLEDGED_MAX.min(usize::from(self.receive_max)) {
+        let under_way = self.outgoing.get_or_insert_default();
+        let under_way_max = UNACKNOWLEDGED_MAX.min(usize::from(self.receive_max));
+        if under_way.messages.len() >= under_way_max {
             return None;
         }
         loop {
             // The upper half of identifiers; the lower one is the session state's.
-            self.last_packet_id =
-                self.last_packet_id.checked_add(1).unwrap_or(DEVICE_PACKET_ID_MIN);
-            if !self.outgoing.contains_key(&self.last_packet_id) {
-                self.outgoing.insert(self.last_packet_id, outgoing);
-                return Some(self.last_packet_id);
+            let packet_id = under_way.last_packet_id;
+            let packet_id = packet_id.checked_add(1).unwrap_or(DEVICE_PACKET_ID_MIN);
+            under_way.last_packet_id = packet_id;
+            if !under_way.messages.contains_key(&packet_id) {
+                under_way.messages.insert(packet_id, outgoing);
+                return Some(packet_id);
             }
         }
     }
 
     /// Forgets a message of the device API.
     pub(crate) fn acknowledged(&mut self, packet_id: u16) -> Option<Outgoing> {
-        self.outgoing.remove(&packet_id)
+        self.outgoing.as_mut()?.messages.remove(&packet_id)
     }
 
     fn take_puback(&mut self, turn: &mut Turn<'_, '_>, packet_id: u16) -> Flow {
@@ -497,7 +510,8 @@ impl Session {
         let link = plane.link(key);
         let authenticated = &plane.metrics.connections_authenticated;
         authenticated.set(authenticated.value().saturating_sub(1));
-        for (_, outgoing) in std::mem::take(&mut self.outgoing) {
+        let under_way = self.outgoing.take().unwrap_or_default();
+        for (_, outgoing) in under_way.messages {
             match outgoing {
                 Outgoing::Telemetry((shard, delivery)) => plane.answer(shard, delivery, false),
                 Outgoing::Command { tenant, device, id } => {

@@ -31,7 +31,7 @@ struct Awaited {
 impl Session {
     pub(super) fn subscribe(&mut self, turn: &mut Turn<'_, '_>, subscribe: &Subscribe<'_>) -> Flow {
         if let Some(codes) = self.subscribing.take() {
-            return self.subscribed(turn, subscribe.packet_id, codes);
+            return self.subscribed(turn, subscribe.packet_id, codes.into());
         }
         if let Some(flow) = self.wait_for_room(turn, subscribe.filter_count()) {
             return flow;
@@ -67,7 +67,7 @@ impl Session {
         if self.waits == 0 {
             return self.subscribed(turn, subscribe.packet_id, codes);
         }
-        self.subscribing = Some(codes);
+        self.subscribing = Some(codes.into());
         Flow::Again(Hold::Commit)
     }
 
@@ -186,7 +186,7 @@ impl Session {
             return self.unsubscribed(turn, unsubscribe.packet_id, &codes);
         };
         self.waits = 1;
-        self.subscribing = Some(codes);
+        self.subscribing = Some(codes.into());
         let waiter = Waiter::Held { connection: turn.wire.key };
         turn.plane.broker.log.stored.wait(Ticket(ticket), waiter);
         Flow::Again(Hold::Commit)
