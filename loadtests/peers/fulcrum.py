@@ -5,7 +5,7 @@ import subprocess
 from runner import machine, seed
 from runner.machine import Unusable
 
-from .base import TCP, Peer, Running, first_line
+from .base import TCP, TLS, WEBSOCKET, Peer, Running, first_line
 
 # As many as the largest scenario asks for, and some more.
 CONNECTIONS = 150_000
@@ -15,6 +15,7 @@ NODE_FILES = 600
 
 class Fulcrum(Peer):
     is_durable = True
+    carriers = (TCP, TLS, WEBSOCKET)
 
     def __init__(self, name, ring, settings):
         self.name, self.ring, self.settings = name, ring, settings
@@ -35,7 +36,8 @@ class Fulcrum(Peer):
 
     def start(self, workplace):
         directory, binary = workplace.directory, workplace.options.fulcrum
-        mqtt, http, admin = machine.free_ports(3)
+        mqtt, tls, websocket, admin = machine.free_ports(4)
+        certificates = workplace.certificates
         # The node refuses to start with more than it may have descriptors for.
         connections = min(CONNECTIONS, machine.file_limit() - NODE_FILES)
         config = directory / "edge.toml"
@@ -49,8 +51,17 @@ cpus = [{machine.SERVER_CPU}]
 [mqtt]
 listen = "127.0.0.1:{mqtt}"
 
-[http]
-listen = "127.0.0.1:{http}"
+[[listener]]
+listen = "127.0.0.1:{tls}"
+tls = true
+
+[[listener]]
+listen = "127.0.0.1:{websocket}"
+websocket = "/mqtt"
+
+[[tls.certificate]]
+chain = "{certificates.certificate}"
+key = "{certificates.key}"
 
 [admin]
 listen = "127.0.0.1:{admin}"
@@ -69,7 +80,8 @@ level = "warn"
         if subprocess.run(seeding, stdout=log, stderr=log, check=False).returncode != 0:
             raise Unusable(f"fulcrum-edge seed failed:\n{workplace.tail()}")
         process = workplace.run([binary, "run", "--config", config])
-        return process, Running(process.pid, {TCP: mqtt}, admin_port=admin)
+        ports = {TCP: mqtt, TLS: tls, WEBSOCKET: websocket}
+        return process, Running(process.pid, ports, admin_port=admin)
 
     def driver_flags(self, scenario):
         return seed.driver_flags(scenario)
