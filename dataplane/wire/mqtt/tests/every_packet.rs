@@ -3,10 +3,10 @@
 #![allow(clippy::panic, reason = "a panic is how a test fails")]
 
 use fulcrum_mqtt::{
-    ConnAck, ConnAckCode, Connect, ConnectReturnCode, DecodeContext, Decoded, Packet, Properties,
-    Property, PropertyBuffer, PropertyOwner, ProtocolLevel, Publish, QoS, ReasonCode,
-    RetainHandling, SecretBytes, SubscribeFilter, SubscribeOptions, Will, decode, encode_packet,
-    encode_suback, encode_unsuback, v5,
+    ConnAck, ConnAckCode, Connect, ConnectReturnCode, DecodeContext, Decoded, EncodeError, Packet,
+    Properties, Property, PropertyBuffer, PropertyOwner, ProtocolLevel, Publish, QoS, ReasonCode,
+    RetainHandling, SecretBytes, SubscribeFilter, SubscribeOptions, Will, clause, decode,
+    encode_packet, encode_suback, encode_unsuback, v5,
 };
 use proptest::prelude::*;
 use std::collections::BTreeSet;
@@ -300,6 +300,16 @@ fn each_packet_takes_the_reason_codes_of_its_column_and_no_others() {
             read_back(&packet, ProtocolLevel::V5);
         }
     }
+}
+
+#[test]
+fn no_local_is_not_written_for_a_shared_subscription() {
+    let options = SubscribeOptions { no_local: true, ..SubscribeOptions::qos(QoS::AtMostOnce) };
+    let asked = SubscribeFilter { filter: "$share/g/a", options };
+    let mut out = Vec::new();
+    let refused = v5::encode_subscribe(1, Properties::EMPTY, [asked], &mut out);
+    let clause = clause::SUBSCRIBE_SHARED_NO_LOCAL;
+    assert_eq!((refused, out.len()), (Err(EncodeError::Invalid { clause }), 0));
 }
 
 #[test]

@@ -110,6 +110,9 @@ pub fn encode_subscribe<'a>(
         for SubscribeFilter { filter, options } in filters {
             check_topic(topic::validate_filter(filter))?;
             check_topic(topic::shared_subscription(filter).map(|_| ()))?;
+            if options.no_local && filter.starts_with("$share/") {
+                return Err(EncodeError::Invalid { clause: clause::SUBSCRIBE_SHARED_NO_LOCAL });
+            }
             push_field(filter.as_bytes(), body)?;
             body.push(options.to_bits());
         }
