@@ -347,7 +347,7 @@ impl Sessions {
         }
         let tenant_place = self.tenants.place(&tenant);
         for (_, item) in queue {
-            let Some(found) = self.restore_body(item.body, bodies) else {
+            let Some(found) = self.restore_body(item.body, &tenant, bodies) else {
                 self.counters.lost_bodies += 1;
                 continue;
             };
@@ -391,17 +391,22 @@ impl Sessions {
         key
     }
 
-    /// A body as it was found, with one more session that wants it.
+    /// A body as it was found, with one more session that wants it. Only its own tenant's sessions may.
     fn restore_body(
         &mut self,
         id: u64,
+        tenant: &str,
         bodies: &mut HashMap<u64, FoundBody>,
     ) -> Option<Arc<Message>> {
-        if let Some(FoundBody { tenant, message, home }) = bodies.remove(&id) {
+        if bodies.get(&id).is_some_and(|found| *found.tenant == *tenant)
+            && let Some(FoundBody { tenant, message, home }) = bodies.remove(&id)
+        {
             self.books.add_body(id, Body { tenant, message, references: 0, home });
         }
+        let body = self.books.bodies.get(&id).filter(|body| *body.tenant == *tenant)?;
+        let message = Arc::clone(&body.message);
         self.books.want_body(id);
-        Some(Arc::clone(&self.books.bodies.get(&id)?.message))
+        Some(message)
     }
 
     /// The client has a later session: the end of this one did not get into the log.
