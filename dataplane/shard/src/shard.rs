@@ -447,11 +447,9 @@ impl Shard {
         }
     }
 
-    /// Wakes this shard when a session or will is due, and soon if a will found no room.
+    /// Wakes this shard when a session, a will or a retained message is due.
     fn set_session_timer(&mut self, io: &mut Io<'_>) {
-        let retry = self.plane.has_unpublished_wills().then(|| self.plane.now + RETRY);
-        let due = self.plane.broker.sessions.next_timeout();
-        let Some(due) = due.into_iter().chain(retry).min() else { return };
+        let Some(due) = self.plane.next_session_timeout() else { return };
         if let Some((set, timer)) = self.session_timer {
             if set <= due {
                 return;

@@ -3,16 +3,20 @@
 use super::link_of;
 use super::publish::{Outgoing, Routed};
 use crate::connections::Key;
+use crate::identity::MessagingRights;
 use crate::message::PeerMessage;
 use crate::mqtt::Content;
 use crate::plane::Plane;
 use fulcrum_frame::Frame;
 use fulcrum_mqtt::{QoS, topic};
 use fulcrum_ring::Io;
-use fulcrum_router::{LinkId, Subscriber};
+use fulcrum_router::{LinkId, Subscriber, covers};
 use fulcrum_sessions::{Due, Ended, Leave, SessionKey, Subscription, Will};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+/// How soon what is not finished goes on.
+const AGAIN: Duration = Duration::from_millis(100);
 /// Topics whose retained message expired, forgotten in one turn.
 const EXPIRED_PER_TURN: usize = 256;
 
@@ -161,12 +165,40 @@ impl Plane {
             }
         }
         self.broker.scratch.dues = dues;
-        self.broker.retained.expire(now_ms, EXPIRED_PER_TURN);
+        self.broker.expiring = self.broker.retained.expire(now_ms, EXPIRED_PER_TURN);
     }
 
-    /// Whether wills wait for room.
-    pub(crate) fn has_unpublished_wills(&self) -> bool {
-        !self.broker.unpublished.is_empty()
+    /// When [`Plane::session_timeouts`] has something to do.
+    pub(crate) fn next_session_timeout(&self) -> Option<Instant> {
+        let broker = &self.broker;
+        let soon = !broker.unpublished.is_empty() || broker.expiring;
+        let soon = soon.then(|| self.now + AGAIN);
+        let retained = broker.retained.next_expiry_ms().map(|at_ms| {
+            self.now + Duration::from_millis(at_ms.saturating_sub(self.now_ms)).max(AGAIN)
+        });
+        broker.sessions.next_timeout().into_iter().chain(soon).chain(retained).min()
+    }
+
+    /// Takes subscriptions from a session that its principal may not have any more: they were made under other rights.
+    pub(crate) fn prune_subscriptions(&mut self, session: SessionKey, rights: &MessagingRights) {
+        let permitted = |filter: &str| {
+            let (_, filter) = group_of(filter);
+            rights.subscribe.iter().any(|pattern| covers(pattern, filter))
+        };
+        let Some(tenant) = self.broker.sessions.tenant(session).cloned() else { return };
+        let gone: Vec<String> = self
+            .broker
+            .sessions
+            .subscriptions(session)
+            .filter(|(filter, _)| !permitted(filter))
+            .map(|(filter, _)| filter.to_owned())
+            .collect();
+        for filter in gone {
+            let broker = &mut self.broker;
+            if broker.sessions.unsubscribe(&mut broker.log, session, &filter).is_ok() {
+                self.leave_subscription(&tenant, &filter, session);
+            }
+        }
     }
 
     /// Tells all shards what was found in this one's session journal; then that this was all.

@@ -50,6 +50,8 @@ pub(crate) struct Broker {
     version: u64,
     /// Wills whose publication found no room.
     unpublished: VecDeque<Will>,
+    /// Retained messages whose time is over are still to be forgotten.
+    expiring: bool,
     /// Copies for the connection whose packet is being handled.
     pub self_copies: Vec<SelfCopy>,
     /// Connections that were taken over by another one of the same client.
@@ -93,6 +95,7 @@ impl Broker {
             receipts: Receipts::default(),
             version,
             unpublished: VecDeque::new(),
+            expiring: false,
             self_copies: Vec::new(),
             taken_over: Vec::new(),
             barriers: VecDeque::new(),

@@ -195,7 +195,8 @@ impl Plane {
             false => broker.scratch.shards.len(),
         };
         if shards > 0 && !self.outbox.has_message_room(frame_bytes + 1024) {
-            return Some(Routed::Later(Hold::Lanes));
+            // Nobody rings when a lane has room again: it is looked at as the journal is.
+            return Some(Routed::Later(Hold::Journal));
         }
         let is_durable = |link: LinkId| {
             link.shard == self.index && broker.sessions.is_durable(SessionKey(link.key))

@@ -225,6 +225,9 @@ impl Session {
         if let Some(will) = attached.will_due {
             plane.publish_will(turn.io, will);
         }
+        if attached.present {
+            plane.prune_subscriptions(attached.key, messaging);
+        }
         plane.tell_online(attached.key, true);
         if self.asked_version != plane.identity_version {
             // It may have been evicted before it was there.

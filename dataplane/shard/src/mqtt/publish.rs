@@ -4,7 +4,6 @@ use super::device_publish::DeviceRoute;
 use super::session::Session;
 use super::topics::is_device_topic;
 use crate::broker::{Publication, Routed};
-use crate::connections::Hold;
 use crate::flow::Flow;
 use crate::turn::Turn;
 use fulcrum_mqtt::{Property, ProtocolLevel, Publish, QoS, ReasonCode};
@@ -129,10 +128,7 @@ impl Session {
                 Flow::Next
             }
             Routed::Later(hold) => {
-                match hold {
-                    Hold::Lanes => turn.plane.congested.push(turn.wire.key),
-                    _ => turn.plane.parked.push(turn.wire.key),
-                }
+                turn.plane.parked.push(turn.wire.key);
                 Flow::Again(hold)
             }
             Routed::Refused(ReasonCode::RECEIVE_MAXIMUM_EXCEEDED) => {
