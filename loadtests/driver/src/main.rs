@@ -31,6 +31,8 @@ mod tally;
 mod template;
 #[cfg(test)]
 mod test_broker;
+#[cfg(test)]
+mod test_tls;
 mod traffic;
 mod wire;
 mod worker;

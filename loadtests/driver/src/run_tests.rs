@@ -1,6 +1,7 @@
 use super::*;
 use crate::settings::RunArguments;
 use crate::test_broker::{Faults, start};
+use crate::test_tls;
 use clap::Parser;
 
 /// A short run against `port`; `flags` are separated by blanks.
@@ -85,6 +86,27 @@ fn a_process_is_measured_from_before_the_first_connection() {
     let flags = format!("--pattern storm --connections 20 --server-pid {}", std::process::id());
     let report = run_with(start(Faults::default()), &flags).unwrap();
     assert!(report.connecting.per_cpu_s.is_some_and(|rate| rate > 0.0), "{report:?}");
+}
+
+#[test]
+fn a_load_over_tls_arrives_whole_and_only_from_a_broker_of_the_authority() {
+    let folder = tempfile::tempdir().unwrap();
+    let ca = folder.path().join("ca.pem");
+    let broker = start(Faults::default());
+    let (port, authority) = test_tls::front_of(broker);
+    let (stranger, _) = test_tls::front_of(broker);
+    std::fs::write(&ca, authority).unwrap();
+    let carrier = format!("--carrier tls --ca {}", ca.display());
+    for load in ["--qos 1 --window 4", "--window 2 --payload 20000"] {
+        let report =
+            run_with(port, &format!("--pattern pairs --publishers 2 {load} {carrier}")).unwrap();
+        assert!(messages(&report) > 10 && report.errors.is_none(), "{report:?}");
+    }
+    let outcome = run_with(stranger, &format!("--pattern storm --connections 2 {carrier}"));
+    assert!(matches!(outcome, Err(LoadError::Refused { .. })), "{outcome:?}");
+    std::fs::write(&ca, "nothing").unwrap();
+    let outcome = run_with(port, &format!("--pattern storm --connections 2 {carrier}"));
+    assert!(matches!(outcome, Err(LoadError::Authority { .. })), "{outcome:?}");
 }
 
 #[test]
