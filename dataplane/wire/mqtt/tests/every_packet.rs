@@ -313,6 +313,18 @@ fn no_local_is_not_written_for_a_shared_subscription() {
 }
 
 #[test]
+fn a_shared_subscription_without_a_filter_is_neither_asked_for_nor_ended() {
+    let mut out = Vec::new();
+    let refused = Err(EncodeError::Invalid { clause: clause::SHARE_NAME });
+    for filter in ["$share/", "$share/g", "$share//a", "$share/+/a"] {
+        let asked = SubscribeFilter { filter, options: SubscribeOptions::qos(QoS::AtMostOnce) };
+        assert_eq!(v5::encode_subscribe(1, Properties::EMPTY, [asked], &mut out), refused);
+        assert_eq!(v5::encode_unsubscribe(1, Properties::EMPTY, [filter], &mut out), refused);
+    }
+    assert!(out.is_empty());
+}
+
+#[test]
 fn the_properties_are_all_there_are() {
     let identifiers: BTreeSet<u8> =
         every_property("x", "y", 1, true).iter().map(Property::identifier).collect();

@@ -150,6 +150,7 @@ pub fn encode_unsubscribe<'a>(
         let start = body.len();
         for filter in filters {
             check_topic(topic::validate_filter(filter))?;
+            check_topic(topic::shared_subscription(filter).map(|_| ()))?;
             push_field(filter.as_bytes(), body)?;
         }
         if body.len() == start {
