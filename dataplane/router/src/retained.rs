@@ -130,7 +130,7 @@ struct Entry {
 
 impl Retained {
     /// Takes a change of a topic's retained message: `frame`, or its deletion with none or an empty one
-    /// [MQTT-3.3.1-6]. Of two changes the one with the higher `version` counts; equal ones are the same change.
+    /// [MQTT5-3.3.1-6]. Of two changes the one with the higher `version` counts; equal ones are the same change.
     /// `expires_at_ms`: milliseconds since the Unix epoch.
     pub fn put(
         &mut self,

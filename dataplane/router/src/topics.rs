@@ -45,9 +45,9 @@ pub struct Subscriber {
     pub link: LinkId,
     /// Highest quality of service it asked for.
     pub qos: u8,
-    /// Its own messages do not come back to it [MQTT-3.8.3-3]. Has no meaning in groups [MQTT-3.8.3-4].
+    /// Its own messages do not come back to it [MQTT5-3.8.3-3]. Has no meaning in groups [MQTT5-3.8.3-4].
     pub no_local: bool,
-    /// The RETAIN flag is passed on as it was published [MQTT-3.3.1-12].
+    /// The RETAIN flag is passed on as it was published [MQTT5-3.3.1-12].
     pub retain_as_published: bool,
     /// Its subscription identifier; 0 for none.
     pub subscription_id: u32,
@@ -60,7 +60,7 @@ pub struct Subscriber {
 pub enum Change {
     /// There was none of this link, filter and group.
     New,
-    /// It took the place of an older one [MQTT-3.8.4-3].
+    /// It took the place of an older one [MQTT5-3.8.4-3].
     Replaced,
 }
 

@@ -18,7 +18,7 @@ pub struct Attach<'a> {
     pub client_id: &'a str,
     /// The login. A session belongs to the one that made it.
     pub principal: &'a Arc<str>,
-    /// Clean Start [MQTT-3.1.2-4], or Clean Session of 3.1.1.
+    /// Clean Start [MQTT5-3.1.2-4], or Clean Session of 3.1.1.
     pub clean_start: bool,
     /// Session expiry interval in seconds, cut to [`Limits::session_expiry_max_s`](crate::Limits). 0 ends the session
     /// with the connection. For 3.1.1: `u32::MAX` for Clean Session 0, else 0.
@@ -36,9 +36,9 @@ pub struct Attach<'a> {
 pub struct Attached {
     /// The session's key. It stays the same as long as the session lives.
     pub key: SessionKey,
-    /// Session Present [MQTT-3.2.2-2], [MQTT-3.2.2-3].
+    /// Session Present [MQTT5-3.2.2-2], [MQTT5-3.2.2-3].
     pub present: bool,
-    /// The older connection; it gets DISCONNECT 0x8E and is closed [MQTT-3.1.4-3].
+    /// The older connection; it gets DISCONNECT 0x8E and is closed [MQTT5-3.1.4-3].
     pub taken_over: Option<u64>,
     /// The older session, which this connection did not continue.
     pub ended: Option<Ended>,
@@ -51,7 +51,7 @@ pub struct Attached {
 /// How a connection ended.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub struct Leave {
-    /// False after DISCONNECT with reason 0x00, which drops the will [MQTT-3.14.4-3].
+    /// False after DISCONNECT with reason 0x00, which drops the will [MQTT5-3.14.4-3].
     pub keep_will: bool,
     /// The session expiry interval of the DISCONNECT, where it had one.
     pub expiry_s: Option<u32>,
@@ -103,7 +103,7 @@ impl Sessions {
         }
     }
 
-    /// A connection is gone: starts the session's expiry and the will's delay [MQTT-3.1.3-9]. Does nothing unless
+    /// A connection is gone: starts the session's expiry and the will's delay [MQTT5-3.1.3-9]. Does nothing unless
     /// `link` is the session's connection.
     pub fn detach(
         &mut self,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::{Message, SubscriptionIds};
 
-/// Packet identifiers are 1 to 65535 [MQTT-2.2.1-3]. These are the lower half; the upper one is left to messages
+/// Packet identifiers are 1 to 65535 [MQTT5-2.2.1-3]. These are the lower half; the upper one is left to messages
 /// that no session keeps.
 pub(crate) const IDENTIFIERS: u64 = 0x7fff;
 
@@ -49,7 +49,7 @@ pub(crate) struct Flow {
     /// By sequence. The first `sent` are under way on this connection.
     pub entries: VecDeque<Queued>,
     pub sent: usize,
-    /// In the order PUBREC came [MQTT-4.6.0-4].
+    /// In the order PUBREC came [MQTT5-4.6.0-4].
     pub releases: VecDeque<Release>,
     /// Releases before this one were sent on this connection.
     pub resent: usize,

@@ -18,7 +18,7 @@ pub struct Limits {
     pub tenant_sessions_max: usize,
     /// Subscriptions of one session.
     pub subscriptions_per_session_max: usize,
-    /// QoS 1 and 2 messages under way to one client; a client's own receive maximum may lower it [MQTT-3.3.4-9].
+    /// QoS 1 and 2 messages under way to one client; a client's own receive maximum may lower it [MQTT5-3.3.4-9].
     pub inflight_max: u16,
     /// Longest time a session outlives its connection, in seconds; longer wishes are cut to it.
     pub session_expiry_max_s: u32,

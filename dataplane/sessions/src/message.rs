@@ -22,7 +22,7 @@ pub struct Message {
 
 impl Message {
     /// A message from its frame (opaque here) and the wall clock time, in milliseconds, at which it is worth
-    /// nothing any more [MQTT-3.3.2-5].
+    /// nothing any more [MQTT5-3.3.2-5].
     #[must_use]
     pub fn new(frame: Bytes, expires_at_ms: Option<u64>) -> Self {
         Self { frame, expires_at_ms, holders: AtomicU32::new(0) }
@@ -78,7 +78,7 @@ impl fmt::Debug for Message {
     }
 }
 
-/// Subscription identifiers that go out with a message [MQTT-3.3.4-3].
+/// Subscription identifiers that go out with a message [MQTT5-3.3.4-3].
 #[derive(Clone, Eq, PartialEq, Debug, Default)]
 pub enum SubscriptionIds {
     /// None matched with an identifier.
@@ -110,7 +110,7 @@ impl SubscriptionIds {
     }
 }
 
-/// A last will [MQTT-3.1.2-7]. It stays in the log until [`Sessions::published`](crate::Sessions::published) of it
+/// A last will [MQTT5-3.1.2-7]. It stays in the log until [`Sessions::published`](crate::Sessions::published) of it
 /// is committed, so a crash in between publishes it again rather than not at all.
 #[derive(Clone)]
 pub struct Will {
@@ -120,7 +120,7 @@ pub struct Will {
     pub client_id: Arc<str>,
     /// The message to publish; opaque here.
     pub frame: Bytes,
-    /// Seconds between the end of the connection and the publication [MQTT-3.1.3-9].
+    /// Seconds between the end of the connection and the publication [MQTT5-3.1.3-9].
     pub delay_s: u32,
     pub(crate) id: u64,
 }
@@ -157,7 +157,7 @@ pub struct Ended {
     pub link: Option<u64>,
     /// The filters it was subscribed to.
     pub filters: Vec<Box<str>>,
-    /// The will to publish now: the end of a session does not wait for the will's delay [MQTT-3.1.3-9].
+    /// The will to publish now: the end of a session does not wait for the will's delay [MQTT5-3.1.3-9].
     pub will: Option<Will>,
 }
 

@@ -14,7 +14,7 @@ pub enum Outgoing {
     Publish {
         /// Its identifier; unused otherwise until it is acknowledged.
         packet_id: u16,
-        /// It was sent on an earlier connection [MQTT-3.3.1-1]; or may have been, if a crash ended that one.
+        /// It was sent on an earlier connection [MQTT5-3.3.1-1]; or may have been, if a crash ended that one.
         dup: bool,
         /// 1 or 2.
         qos: u8,
@@ -96,7 +96,7 @@ impl Sessions {
         }
     }
 
-    /// The message just handed out cannot go to this client [MQTT-3.1.2-25]: done with it.
+    /// The message just handed out cannot go to this client [MQTT5-3.1.2-25]: done with it.
     pub fn skip(&mut self, log: &mut (impl Log + ?Sized), key: SessionKey, packet_id: u16) {
         let Some(flow) = self.session(key).and_then(|session| session.flow.as_ref()) else {
             return;

@@ -9,9 +9,9 @@ use crate::{Log, Room, SessionKey, Sessions, SubscribeRefused};
 pub struct Subscription {
     /// Maximum QoS, 0 to 2.
     pub qos: u8,
-    /// Not to the client that published [MQTT-3.8.3-3].
+    /// Not to the client that published [MQTT5-3.8.3-3].
     pub no_local: bool,
-    /// Retain flag passed on as published [MQTT-3.3.1-13].
+    /// Retain flag passed on as published [MQTT5-3.3.1-13].
     pub retain_as_published: bool,
     /// Subscription identifier; 0 for none.
     pub subscription_id: u32,
@@ -20,7 +20,7 @@ pub struct Subscription {
 /// A subscription is made.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub struct Subscribed {
-    /// The session had this filter already [MQTT-3.8.4-3].
+    /// The session had this filter already [MQTT5-3.8.4-3].
     pub existed: bool,
     /// SUBACK leaves when this is durable.
     pub ticket: Option<u64>,

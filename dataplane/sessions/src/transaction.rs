@@ -88,12 +88,12 @@ pub enum Delivered {
 pub enum Incoming {
     /// Not seen before: publish it. PUBREC leaves when the transaction is durable.
     New,
-    /// Published already [MQTT-4.3.3-10]: answer PUBREC again when this ticket is durable.
+    /// Published already [MQTT5-4.3.3-10]: answer PUBREC again when this ticket is durable.
     Duplicate {
         /// `None`: now.
         ticket: Option<u64>,
     },
-    /// The client has as many unreleased messages as it may: DISCONNECT 0x93 [MQTT-3.3.4-8].
+    /// The client has as many unreleased messages as it may: DISCONNECT 0x93 [MQTT5-3.3.4-8].
     TooMany,
     /// Nobody has this key.
     Gone,

@@ -232,7 +232,7 @@ fn the_expiry_of_the_disconnect_replaces_that_of_the_connect() {
     let link = shard.sessions.link(key).unwrap();
     let left = shard.sessions.detach(&mut shard.log, key, link, how, shard.now, shard.now_ms);
     assert!(left.ended.is_some());
-    // From 0 it cannot be raised [MQTT-3.14.2-2].
+    // From 0 it cannot be raised [MQTT5-3.14.2-2].
     let key = shard.connect("d", 0);
     let how = Leave { keep_will: false, expiry_s: Some(100) };
     let link = shard.sessions.link(key).unwrap();

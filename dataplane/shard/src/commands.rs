@@ -4,6 +4,7 @@
 //! same, but nothing here relies on it.
 
 use crate::connections::{Key, Protocol};
+use crate::gateways::Attachment;
 use crate::message::PeerMessage;
 use crate::mqtt::{Alias, Content, Outgoing, Recipient};
 use crate::plane::{Inbound, Plane};
@@ -12,7 +13,7 @@ use crate::stored::{NotStored, Waiter};
 use fulcrum_frame::Class;
 use fulcrum_mqtt::{Properties, QoS};
 use fulcrum_ring::Io;
-use fulcrum_router::{Answered, Command, Dispatch, LinkId, Outcome, owner};
+use fulcrum_router::{Answered, Command, Dispatch, LinkId, Outcome};
 use std::sync::Arc;
 
 /// Status of a delivered command (`fulcrum_contract::commands::delivery_status`).
@@ -21,18 +22,16 @@ const DELIVERED: u16 = 200;
 const EXPIRED: u16 = 410;
 
 impl Plane {
-    /// The connection takes the device's commands from now on.
-    pub(crate) fn attach(
-        &mut self,
-        io: &mut Io<'_>,
-        tenant: Arc<str>,
-        device: Arc<str>,
-        link: LinkId,
-    ) {
-        let shard = owner(&[&tenant, &device], self.outbox.shards());
+    /// A connection takes a device's commands from now on, unless it is a gateway's that has to stand back.
+    pub(crate) fn attach(&mut self, io: &mut Io<'_>, attachment: Attachment) {
+        let shard = self.desk_of(&attachment.tenant, &attachment.device);
         if shard != self.index {
-            return self.outbox.tell(shard, PeerMessage::Attach { tenant, device, link });
+            return self.outbox.tell(shard, PeerMessage::Attach(attachment));
         }
+        if !self.gateways.consume(&attachment) {
+            return;
+        }
+        let Attachment { tenant, device, link, .. } = attachment;
         self.registry.present(&tenant, &device);
         let next = self.commands.attach(tenant.clone(), device.clone(), link, self.now);
         self.dispatch(io, tenant, device, next);
@@ -40,12 +39,13 @@ impl Plane {
 
     /// The connection takes no more commands of the device.
     pub(crate) fn detach(&mut self, tenant: Arc<str>, device: Arc<str>, link: LinkId) {
-        let shard = owner(&[&tenant, &device], self.outbox.shards());
+        let shard = self.desk_of(&tenant, &device);
         if shard != self.index {
             return self.outbox.tell(shard, PeerMessage::Detach { tenant, device, link });
         }
         if self.commands.detach(&tenant, &device, link) {
             self.registry.absent(&tenant, &device);
+            self.nobody_consumes(&tenant, &device);
         }
     }
 
@@ -59,7 +59,7 @@ impl Plane {
         id: String,
         outcome: Outcome,
     ) {
-        let shard = owner(&[&tenant, &device], self.outbox.shards());
+        let shard = self.desk_of(&tenant, &device);
         if shard != self.index {
             let message = PeerMessage::CommandOutcome { tenant, device, link, id, outcome };
             return self.outbox.tell(shard, message);
@@ -75,6 +75,7 @@ impl Plane {
             Answered::Released(command) => {
                 self.metrics.commands_released.add(1);
                 self.registry.absent(&tenant, &device);
+                self.nobody_consumes(&tenant, &device);
                 if self.is_late(&command) {
                     self.expired(tenant.clone(), device.clone(), id);
                 }
@@ -121,6 +122,9 @@ impl Plane {
                     };
                 }
                 Dispatch::Deliver(link, command) => {
+                    if !self.may_deliver(&tenant, &device, link, &command) {
+                        return;
+                    }
                     return self.deliver_command(io, link, tenant, device, command);
                 }
             }
@@ -160,16 +164,22 @@ impl Plane {
         device: &Arc<str>,
         command: &Command,
     ) -> Option<CommandWritten> {
+        let link = self.link(key);
         let connection = self.connections.by_key(key)?;
         let (Protocol::Mqtt(session), mut wire) = connection.parts() else { return None };
         let (topic, qos) = session.command_topic(device, command)?;
         let packet_id = match qos {
             0 => None,
-            _ => Some(session.sent(Outgoing::Command {
-                tenant: tenant.clone(),
-                device: device.clone(),
-                id: command.id.clone(),
-            })?),
+            _ => {
+                let (tenant, device) = (tenant.clone(), device.clone());
+                let (id, names) = (command.id.clone(), (tenant.clone(), device.clone(), link));
+                let packet_id = session.sent(Outgoing::Command { tenant, device, id });
+                if packet_id.is_none() {
+                    // It takes commands again when it has acknowledged others.
+                    self.retry.blocked.insert(names);
+                }
+                Some(packet_id?)
+            }
         };
         let level = if packet_id.is_some() { QoS::AtLeastOnce } else { QoS::AtMostOnce };
         let output = wire.output(io)?;

@@ -66,7 +66,13 @@ impl Shard {
                 }
             }
             PeerMessage::Quiet => plane.quiet_peers += 1,
-            PeerMessage::Attach { tenant, device, link } => plane.attach(io, tenant, device, link),
+            PeerMessage::Attach(attachment) => plane.attach(io, attachment),
+            PeerMessage::GatewayHere { tenant, gateway, link } => {
+                plane.note_gateway(tenant, gateway, link);
+            }
+            PeerMessage::GatewayGone { tenant, gateway, link } => {
+                plane.forget_gateway(&tenant, &gateway, link);
+            }
             PeerMessage::Detach { tenant, device, link } => plane.detach(tenant, device, link),
             PeerMessage::Deliver { link, tenant, device, command } => {
                 plane.deliver_command(io, link, tenant, device, command);
@@ -123,8 +129,12 @@ impl Shard {
                 self.plane.dispatch(io, tenant, device, next);
             }
             Message::CommandArrived { tenant, device } => {
+                self.plane.look_for_gateway(&tenant, &device);
                 let next = self.plane.commands.arrived(&tenant, &device, self.plane.now);
                 self.plane.dispatch(io, tenant, device, next);
+            }
+            Message::Gateways { tenant, device, gateways } => {
+                self.plane.gateways_found(io, tenant, device, &gateways);
             }
             Message::CommandExpired { tenant, device, id } => {
                 self.plane.expired(tenant, device, id);
@@ -204,13 +214,16 @@ impl Shard {
         device: String,
         result: Result<(), crate::Refusal>,
     ) {
+        if self.plane.gateway_authorised(io, ticket, result) {
+            return;
+        }
         let key = Key(ticket.0);
         let Some(mut connection) = self.plane.connections.take(key) else { return };
         if connection.hold != Hold::Registry {
             return self.plane.connections.put(connection);
         }
         match &mut connection.protocol {
-            Protocol::Mqtt(session) => session.authorised(&self.plane, device, result),
+            Protocol::Mqtt(session) => session.authorised(&mut self.plane, key, device, result),
             Protocol::Http(session) => session.authorised(device, result),
         }
         self.answered_by_registry(io, connection, true);

@@ -33,6 +33,7 @@ mod connections;
 mod drain;
 mod flow;
 mod forward;
+mod gateways;
 mod gather;
 mod http;
 mod identity;

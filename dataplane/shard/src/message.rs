@@ -3,6 +3,7 @@
 //! From another shard: one lane (a bounded single-producer queue) per sender, whole batches at a time. From threads: one
 //! bounded control queue. A sender learns at once when a queue is full; nothing is buffered on hope.
 
+use crate::gateways::Attachment;
 use crate::identity::{Principal, Refusal};
 use crate::limits::{CONTROL_QUEUE, LANE_BATCHES};
 use crate::mqtt::Session;
@@ -45,6 +46,15 @@ pub enum Message {
         device: Arc<str>,
         /// Its oldest commands.
         commands: Vec<Command>,
+    },
+    /// Answer to [`crate::Registry::gateways_of`].
+    Gateways {
+        /// The device's tenant.
+        tenant: Arc<str>,
+        /// The device.
+        device: Arc<str>,
+        /// The gateways that may act for it.
+        gateways: Vec<String>,
     },
     /// The store has a new command for a device this shard owns.
     CommandArrived {
@@ -118,11 +128,7 @@ pub(crate) enum PeerMessage {
         delivery: DeliveryId,
         accepted: bool,
     },
-    Attach {
-        tenant: Arc<str>,
-        device: Arc<str>,
-        link: LinkId,
-    },
+    Attach(Attachment),
     Detach {
         tenant: Arc<str>,
         device: Arc<str>,
@@ -140,6 +146,17 @@ pub(crate) enum PeerMessage {
         link: LinkId,
         id: String,
         outcome: Outcome,
+    },
+    /// A gateway takes the commands of all its devices.
+    GatewayHere {
+        tenant: Arc<str>,
+        gateway: Arc<str>,
+        link: LinkId,
+    },
+    GatewayGone {
+        tenant: Arc<str>,
+        gateway: Arc<str>,
+        link: LinkId,
     },
     /// A subscription to a messaging address.
     TopicSubscribed {

@@ -3,6 +3,7 @@
 use crate::broker::Broker;
 use crate::connections::{Connections, Hold, Key};
 use crate::forward::{Arriving, Forwarded};
+use crate::gateways::{Attachment, Gateways};
 use crate::identity::Refusal;
 use crate::message::PeerMessage;
 use crate::metrics::ShardMetrics;
@@ -127,7 +128,9 @@ pub(crate) struct Plane {
     /// Connections that get retained messages.
     pub walking: Vec<Key>,
     /// Devices that take commands from now on.
-    pub attaching: Vec<(Arc<str>, Arc<str>, LinkId)>,
+    pub attaching: Vec<Attachment>,
+    /// Gateways, and what devices have their commands go to.
+    pub gateways: Gateways,
     /// Connections whose transport has something to pass on.
     pub flushes: Vec<Key>,
     /// Connections whose TLS handshake waits for its turn.
@@ -184,7 +187,10 @@ impl Plane {
             frame.text(Tag::Correlation, correlation).text(Tag::Reply, reply).status(status);
         }
         for (key, value) in inbound.properties {
-            frame.property(key, value);
+            match key.as_str() {
+                "traceparent" => frame.text(Tag::Trace, value),
+                _ => frame.property(key, value),
+            };
         }
         frame.finish(inbound.payload)
     }

@@ -4,10 +4,12 @@
 //! this node has delivered, and commands stop coming while the store cannot be asked for more.
 
 use crate::connections::{Key, Protocol};
+use crate::gateways::Unasked;
 use crate::identity::Adapter;
 use crate::limits::{RECHECKS_AT_ONCE, REPORTS_WAITING_MAX};
 use crate::plane::Plane;
 use fulcrum_ring::Io;
+use fulcrum_router::LinkId;
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +32,12 @@ pub(crate) struct Retry {
     reports: VecDeque<(Named, u16)>,
     /// Commands the store has not been told to forget.
     forgets: VecDeque<Named>,
+    /// Devices without a consumer that may have a gateway.
+    pub unclaimed: HashSet<(Arc<str>, Arc<str>)>,
+    /// Commands for a gateway the registry could not be asked about.
+    pub unasked: Vec<Unasked>,
+    /// Devices whose connection, of this shard, could not take a command when it came.
+    pub blocked: HashSet<(Arc<str>, Arc<str>, LinkId)>,
     /// Connections whose peer may not be allowed any more.
     rechecks: VecDeque<Key>,
 }
@@ -40,6 +48,9 @@ impl Retry {
             && self.reports.is_empty()
             && self.forgets.is_empty()
             && self.rechecks.is_empty()
+            && self.unclaimed.is_empty()
+            && self.unasked.is_empty()
+            && self.blocked.is_empty()
     }
 }
 
@@ -63,6 +74,7 @@ impl Plane {
             let next = self.commands.arrived(&tenant, &device, self.now);
             self.dispatch(io, tenant, device, next);
         }
+        self.retry_gateways(io);
         self.recheck_some();
     }
 

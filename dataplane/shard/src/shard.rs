@@ -3,6 +3,7 @@
 use crate::broker::{Broker, SessionStore};
 use crate::connections::{Connections, Hold, Key, Protocol};
 use crate::forward::{Arriving, Forwarded};
+use crate::gateways::Gateways;
 use crate::limits::{HANDSHAKES_PER_TURN, INBOX_PER_TURN};
 use crate::message::{Mailbox, Moved, PeerMessage};
 use crate::metrics::ShardMetrics;
@@ -140,6 +141,7 @@ impl Shard {
             watching: Vec::new(),
             walking: Vec::new(),
             attaching: Vec::new(),
+            gateways: Gateways::default(),
             flushes: Vec::new(),
             handshakes: Vec::new(),
             assigned_ids: 0,
@@ -175,8 +177,8 @@ impl Shard {
             } else if let Some(taken) = self.plane.taken_commands.pop_front() {
                 let (tenant, device, link) = (taken.tenant, taken.device, taken.link);
                 self.plane.command_outcome(io, tenant, device, link, taken.id, Outcome::Accepted);
-            } else if let Some((tenant, device, link)) = self.plane.attaching.pop() {
-                self.plane.attach(io, tenant, device, link);
+            } else if let Some(attachment) = self.plane.attaching.pop() {
+                self.plane.attach(io, attachment);
             } else if let Some(key) = self.plane.broker.taken_over.pop() {
                 self.plane.metrics.connections_taken_over.add(1);
                 self.end_with(io, key, ReasonCode::SESSION_TAKEN_OVER);

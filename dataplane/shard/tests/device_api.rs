@@ -403,7 +403,7 @@ fn bad_credentials_and_unknown_levels_are_refused_in_their_own_words() {
     client.write(|out| out.extend_from_slice(b"\x10\x0e\x00\x04MQTT\x05\x02\x00\x00\x00\x00\x01c"));
     let mut answer = [0; 5];
     std::io::Read::read_exact(&mut client.socket, &mut answer).unwrap();
-    assert_eq!(answer, [0x20, 3, 0, 0x86, 0], "no user name [MQTT-3.1.4-2]");
+    assert_eq!(answer, [0x20, 3, 0, 0x86, 0], "no user name [MQTT5-3.1.4-2]");
     let mut client = Client::open(node.mqtt[0]);
     client.write(|out| out.extend_from_slice(b"\x10\x0d\x00\x04MQTT\x09\x02\x00\x00\x00\x01c"));
     assert_eq!(client.read(), Some(Seen::ConnAck(1)));

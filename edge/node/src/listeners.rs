@@ -7,12 +7,17 @@ use fulcrum_transport::{
     CertificateFiles, ClientCertificates, Layers, ServerTls, TlsSettings, WebSocketSettings,
 };
 use serde::Deserialize;
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Connections the kernel keeps for a shard that has not accepted them yet.
 const BACKLOG: i32 = 4096;
+
+/// How long an address may be in use by a node that has just ended.
+const RELEASE_TIME: Duration = Duration::from_secs(2);
 
 /// `[[listener]]`: one more address, with a transport if it has one.
 #[derive(Clone, Debug, Deserialize)]
@@ -130,6 +135,22 @@ impl Tls {
     }
 }
 
+/// Listens where nobody else does. The kernel takes a moment to close the sockets of a ring that was killed, so an address
+/// that is in use is tried again before it is somebody's.
+fn listen_alone(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let begun = Instant::now();
+    loop {
+        match bind_listener(address, false, 1) {
+            Err(error)
+                if error.kind() == ErrorKind::AddrInUse && begun.elapsed() < RELEASE_TIME =>
+            {
+                std::thread::sleep(RELEASE_TIME / 40);
+            }
+            result => return result,
+        }
+    }
+}
+
 /// The listening sockets of all shards. Each shard has its own on the same address: the kernel spreads connections over
 /// them.
 pub struct Sockets {
@@ -168,7 +189,7 @@ impl Sockets {
         };
         // Sockets that share an address would share it with another node of the same user, too, and each would get half
         // of the devices: a socket that does not share shows whether somebody is there.
-        let alone = bind_listener(address, false, 1).map_err(refused)?;
+        let alone = listen_alone(address).map_err(refused)?;
         let found = alone.local_addr().map_err(refused)?;
         drop(alone);
         let speaks = match listener.speaks {

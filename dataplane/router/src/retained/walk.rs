@@ -1,6 +1,6 @@
 //! Finding topics that match a filter in an ordered map, in steps that can be interrupted.
 //!
-//! A key is a topic with U+0000, which no topic contains [MQTT-1.5.4-2], for `/`. So the order of keys is the order of
+//! A key is a topic with U+0000, which no topic contains [MQTT5-1.5.4-2], for `/`. So the order of keys is the order of
 //! their levels: what begins with the same levels is together, and the first key behind it is known. The walk looks at a
 //! key and either takes it or computes the smallest key behind it that could match, and goes there: names that a filter
 //! has are looked up, levels it skips are skipped with all that is below them.

@@ -29,7 +29,7 @@ pub struct Match {
     pub link: LinkId,
     /// Highest quality of service among its filters that match (section 3.3.4).
     pub qos: u8,
-    /// Whether one of these subscriptions keeps the RETAIN flag as published [MQTT-3.3.1-12].
+    /// Whether one of these subscriptions keeps the RETAIN flag as published [MQTT5-3.3.1-12].
     pub retain_as_published: bool,
     /// Where its subscription identifiers begin; until the match is finished, the identifier itself.
     ids_from: u32,
@@ -38,7 +38,7 @@ pub struct Match {
 
 impl Matches {
     /// Every subscription identifier of the subscriptions that made this target match, to be sent in the one copy
-    /// [MQTT-3.3.4-3] [MQTT-3.3.4-4] [MQTT-3.3.4-5]. An identifier that two subscriptions share is there twice, as
+    /// [MQTT5-3.3.4-3] [MQTT5-3.3.4-4] [MQTT5-3.3.4-5]. An identifier that two subscriptions share is there twice, as
     /// section 3.3.4 has it.
     pub fn ids(&self, target: &Match) -> &[u32] {
         let from = target.ids_from as usize;

@@ -132,7 +132,10 @@ impl Plane {
         // Its expiry begins with its publication (MQTT 5, 3.1.3.2.4).
         let Some(content) = Content::of_frame(frame, frame.created_ms()) else { return };
         let mut matches = std::mem::take(&mut self.broker.scratch.matches);
-        self.broker.topics.matches(&will.tenant, content.topic, None, &mut matches);
+        // A will is its client's message, so it does not come back where that wants none of its own [MQTT5-3.8.3-3].
+        let own = self.broker.sessions.find(&will.tenant, &will.client_id);
+        let own = own.map(|session| link_of(self.index, session));
+        self.broker.topics.matches(&will.tenant, content.topic, own, &mut matches);
         let qos = QoS::from_u8(frame.qos()).unwrap_or(QoS::AtMostOnce);
         let message =
             Outgoing { tenant: &will.tenant, content, qos, publisher: None, will: Some(&will) };
@@ -140,11 +143,26 @@ impl Plane {
         self.broker.scratch.matches = matches;
         match routed {
             Routed::Done(_) | Routed::Waiting => self.metrics.wills_published.add(1),
+            Routed::Full => {
+                self.metrics.wills_refused.add(1);
+                self.forget_will(&will);
+            }
             Routed::Later(_) => self.broker.unpublished.push_back(will),
             Routed::Refused(reason) => {
                 tracing::warn!(tenant = %will.tenant, reason = reason.as_u8(), "a will could not be published");
                 self.metrics.wills_refused.add(1);
+                self.forget_will(&will);
             }
+        }
+    }
+
+    /// Notes that a will is over although nobody got it, so that it does not come back at the next start.
+    fn forget_will(&mut self, will: &Will) {
+        let broker = &mut self.broker;
+        let mut transaction = broker.sessions.begin(&will.tenant);
+        broker.sessions.published(&mut transaction, will);
+        if let Err(room) = broker.sessions.commit(&mut broker.log, transaction) {
+            tracing::warn!(?room, "a will that nobody takes cannot be forgotten yet");
         }
     }
 

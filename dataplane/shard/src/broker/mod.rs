@@ -79,6 +79,8 @@ struct Scratch {
     shards: Vec<ShardIndex>,
     members: Vec<Subscriber>,
     encoded: Vec<u8>,
+    /// Sessions whose queues did not take the message.
+    full: usize,
     parcel: Vec<u8>,
     dues: Vec<Due>,
 }

@@ -12,7 +12,9 @@ use fulcrum_journal::Ticket;
 use fulcrum_mqtt::{QoS, ReasonCode};
 use fulcrum_ring::Io;
 use fulcrum_router::{LinkId, Matches, ShardIndex, Subscriber, owner};
-use fulcrum_sessions::{Incoming, Log, Message, Options, Room, SessionKey, Sessions, Will};
+use fulcrum_sessions::{
+    Delivered, Incoming, Log, Message, Options, Room, SessionKey, Sessions, Will,
+};
 use std::sync::Arc;
 
 /// A message that is being published.
@@ -37,6 +39,8 @@ pub(crate) enum Routed {
     Later(Hold),
     /// Nothing has happened, and will not.
     Refused(ReasonCode),
+    /// Nothing has happened: the queues of all sessions it is for are full.
+    Full,
 }
 
 impl Plane {
@@ -77,7 +81,7 @@ impl Plane {
         }
     }
 
-    /// Whose turn it is in each shared subscription that matches [MQTT-4.8.2-4].
+    /// Whose turn it is in each shared subscription that matches [MQTT5-4.8.2-4].
     fn pick_members(&mut self, matches: &Matches) {
         let broker = &mut self.broker;
         broker.scratch.members.clear();
@@ -132,6 +136,7 @@ impl Plane {
         let mut takers = self.broker.scratch.shards.len();
         let own = publisher.map(|(_, connection, _)| connection);
         self.broker.scratch.encoded.clear();
+        self.broker.scratch.full = 0;
         let here = self.index;
         for target in matches.targets.iter().filter(|target| target.link.shard == here) {
             let session = SessionKey(target.link.key);
@@ -153,6 +158,11 @@ impl Plane {
                 qos,
                 own,
             ));
+        }
+        if takers == 0 && self.broker.scratch.full > 0 && !content.retain {
+            // Everybody it is for has as much as may be: nothing has happened, and the publisher can know.
+            self.broker.scratch.members = members;
+            return Routed::Full;
         }
         let version = match content.retain {
             true => self.retain(&mut transaction, tenant, &content, &bytes, expires_at_ms),
@@ -249,7 +259,8 @@ impl Plane {
         }
         let options = Options { qos, retain: copy.retain, subscription_ids: &copy.ids };
         let delivered = self.broker.sessions.deliver(transaction, session, kept, options);
-        delivered == fulcrum_sessions::Delivered::Taken
+        self.broker.scratch.full += usize::from(delivered == Delivered::Full);
+        delivered == Delivered::Taken
     }
 
     /// Gives a member of a shared subscription its copy.

@@ -165,7 +165,7 @@ impl Plane {
         let Some(content) = Content::of_frame(frame, self.now_ms) else { return };
         let expires_at_ms = content.expiry_s.map(|seconds| self.now_ms + u64::from(seconds) * 1000);
         let ids = Some(subscription_id).filter(|id| *id != 0);
-        // To a new subscription it comes with RETAIN set [MQTT-3.3.1-8].
+        // To a new subscription it comes with RETAIN set [MQTT5-3.3.1-8].
         let copy = SelfCopy::new(true, ids.as_slice());
         self.broker.scratch.encoded.clear();
         let mut transaction = self.broker.sessions.begin(tenant);

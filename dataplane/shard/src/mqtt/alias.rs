@@ -15,7 +15,7 @@ pub(crate) struct Received {
 /// Why an alias cannot be followed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum AliasError {
-    /// Above what was agreed [MQTT-3.3.2-9].
+    /// Above what was agreed [MQTT5-3.3.2-9].
     OutOfRange,
     /// No topic was given for it.
     Unknown,
@@ -50,12 +50,12 @@ impl Received {
 #[derive(Default)]
 pub(crate) struct Given {
     numbers: HashMap<Box<str>, u16>,
-    /// Highest alias the client accepts [MQTT-3.1.2-26].
+    /// Highest alias the client accepts [MQTT5-3.1.2-26].
     maximum: u16,
 }
 
 impl Given {
-    /// For a client that accepts aliases up to `maximum`; `None` if it accepts none [MQTT-3.1.2-27].
+    /// For a client that accepts aliases up to `maximum`; `None` if it accepts none [MQTT5-3.1.2-27].
     pub(crate) fn new(maximum: u16) -> Option<Box<Given>> {
         let maximum = maximum.min(ALIASES_MAX);
         (maximum > 0).then(|| Box::new(Given { numbers: HashMap::new(), maximum }))

@@ -374,7 +374,7 @@ fn login(wire: &Wire<'_>, connect: &Connect<'_>, wishes: &Wishes<'_>) -> Option<
     (!chain.is_empty()).then_some(Login::Certificate { chain, server_name })
 }
 
-/// An identifier for a client without one, owned by this shard so that its connection stays here [MQTT-3.1.3-6].
+/// An identifier for a client without one, owned by this shard so that its connection stays here [MQTT5-3.1.3-6].
 fn assigned_client_id(tenant: &str, plane: &mut Plane) -> Box<str> {
     loop {
         plane.assigned_ids += 1;

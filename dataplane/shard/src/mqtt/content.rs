@@ -12,13 +12,13 @@ pub(crate) struct Content<'a> {
     pub topic: &'a str,
     pub payload: &'a [u8],
     pub retain: bool,
-    /// Seconds it may still be delivered [MQTT-3.3.2-5].
+    /// Seconds it may still be delivered [MQTT5-3.3.2-5].
     pub expiry_s: Option<u32>,
     extras: Extras<'a>,
 }
 
-/// The properties that are passed on unchanged [MQTT-3.3.2-4] [MQTT-3.3.2-15] [MQTT-3.3.2-16] [MQTT-3.3.2-17]
-/// [MQTT-3.3.2-20].
+/// The properties that are passed on unchanged [MQTT5-3.3.2-4] [MQTT5-3.3.2-15] [MQTT5-3.3.2-16] [MQTT5-3.3.2-17]
+/// [MQTT5-3.3.2-20].
 #[derive(Clone, Copy, Debug)]
 enum Extras<'a> {
     None,
@@ -56,7 +56,7 @@ impl<'a> Content<'a> {
             None => None,
             Some(ttl_s) => {
                 let age_s = now_ms.saturating_sub(frame.created_ms()) / 1000;
-                // The interval is what was left of it when it came in, less the time it waited [MQTT-3.3.2-6].
+                // The interval is what was left of it when it came in, less the time it waited [MQTT5-3.3.2-6].
                 Some(
                     u32::try_from(u64::from(ttl_s).checked_sub(age_s).filter(|left| *left > 0)?)
                         .ok()?,
@@ -244,7 +244,7 @@ impl<'a> Recipient<'a> {
     }
 }
 
-/// Whether a topic goes out under a number [MQTT-3.3.2-8].
+/// Whether a topic goes out under a number [MQTT5-3.3.2-8].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Alias {
     /// It does not.

@@ -7,7 +7,7 @@ use super::session::Session;
 use super::topics::{
     Address, PublishTopic, TopicError, decode_request_id, parse_publish, split_bag,
 };
-use crate::connections::Hold;
+use crate::connections::{Hold, Key};
 use crate::flow::Flow;
 use crate::identity::{Adapter, Refusal, Role};
 use crate::limits::AUTHORISED_DEVICES_MAX;
@@ -194,7 +194,8 @@ impl Session {
     /// The registry's answer about a device the peer wants to act for; the packet that asked is taken again.
     pub(crate) fn authorised(
         &mut self,
-        plane: &Plane,
+        plane: &mut Plane,
+        key: Key,
         device: String,
         result: Result<(), Refusal>,
     ) {
@@ -209,7 +210,11 @@ impl Session {
             }
             Err(refusal) => plane.count_refusal(refusal),
         }
-        face.answers.push((device.into(), result));
+        let device: Arc<str> = device.into();
+        face.answers.push((device.clone(), result));
+        if result.is_ok() {
+            self.claim_commands(plane, key, device);
+        }
     }
 
     fn device_route(&self, plane: &Plane, device: Arc<str>) -> Option<DeviceRoute> {

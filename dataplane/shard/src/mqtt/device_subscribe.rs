@@ -9,6 +9,7 @@ use super::topics::{
 };
 use crate::connections::{Hold, Key};
 use crate::flow::Flow;
+use crate::gateways::{Attachment, Gateway};
 use crate::identity::{Adapter, Principal, Refusal, Role};
 use crate::limits::SUBSCRIPTIONS_PER_CONNECTION_MAX;
 use crate::message::PeerMessage;
@@ -30,7 +31,7 @@ pub(crate) struct DeviceFace {
     /// Devices a gateway may act for, with the registry version the answer is good for.
     pub authorised: HashMap<Box<str>, u64>,
     /// What the registry has said about devices the packet at the front of the input names.
-    pub answers: Vec<(Box<str>, Result<(), Refusal>)>,
+    pub answers: Vec<(Arc<str>, Result<(), Refusal>)>,
 }
 
 /// A subscription to commands.
@@ -143,15 +144,57 @@ impl Session {
         let Some(principal) = &self.principal else { return };
         let Some(face) = &mut self.device else { return };
         face.answers.clear();
+        let Principal { tenant, name, .. } = principal;
         let link = plane.link(key);
         for subscription in face.commands.iter_mut().filter(|known| known.is_new) {
             subscription.is_new = false;
-            let device = match subscription.filter.scope().among(&principal.name) {
-                Scope::Own | Scope::All => principal.name.clone(),
-                Scope::Device(device) => Arc::from(device),
+            let mut attach = |device: Arc<str>, gateway| {
+                let tenant = tenant.clone();
+                plane.attaching.push(Attachment { tenant, device, link, gateway });
             };
-            plane.attaching.push((principal.tenant.clone(), device, link));
+            match subscription.filter.scope().among(name) {
+                Scope::Own => attach(name.clone(), None),
+                Scope::Device(device) => {
+                    let gateway = Gateway { name: name.clone(), for_one: true };
+                    attach(device.into(), Some(gateway));
+                }
+                Scope::All => {
+                    attach(name.clone(), None);
+                    let current = plane.identity_version;
+                    let known = face.authorised.iter().filter(|(_, asked)| **asked == current);
+                    for (device, _) in known {
+                        let gateway = Gateway { name: name.clone(), for_one: false };
+                        attach((&**device).into(), Some(gateway));
+                    }
+                    plane.gateway_here(tenant, name, link);
+                }
+            }
         }
+    }
+
+    /// The gateway acts for a device: its commands come here if the connection takes those of all its devices.
+    pub(super) fn claim_commands(&self, plane: &mut Plane, key: Key, device: Arc<str>) {
+        let Some(principal) = &self.principal else { return };
+        let link = plane.link(key);
+        let attachment = self.attachment_for(principal.tenant.clone(), device, link);
+        let for_all = |attachment: &Attachment| {
+            attachment.gateway.as_ref().is_some_and(|gateway| !gateway.for_one)
+        };
+        plane.attaching.extend(attachment.filter(for_all));
+    }
+
+    /// How the connection takes the device's commands, if it does.
+    pub(crate) fn attachment_for(
+        &self,
+        tenant: Arc<str>,
+        device: Arc<str>,
+        link: LinkId,
+    ) -> Option<Attachment> {
+        let subscription = self.subscription_for(&device)?;
+        let name = &self.principal.as_ref()?.name;
+        let for_one = subscription.filter.scope() != Scope::All;
+        let gateway = (*device != **name).then(|| Gateway { name: name.clone(), for_one });
+        Some(Attachment { tenant, device, link, gateway })
     }
 
     fn subscribe_telemetry(
@@ -241,19 +284,22 @@ impl Session {
         ended: &CommandSubscription,
         link: LinkId,
     ) {
-        let own = &principal.name;
-        let device = match ended.filter.scope().among(own) {
-            // Its own commands still come through the other of the two.
-            Scope::Own | Scope::All if self.takes_commands_of(own) => return,
+        let Principal { tenant, name: own, .. } = principal;
+        let scope = ended.filter.scope().among(own);
+        if scope == Scope::All {
+            plane.gateway_gone(tenant, own, link);
+        }
+        let device = match scope {
             Scope::Own | Scope::All => own.clone(),
             Scope::Device(device) => Arc::from(device),
         };
-        plane.detach(principal.tenant.clone(), device, link);
-    }
-
-    /// Whether the connection takes the device's commands.
-    pub(crate) fn takes_commands_of(&self, device: &str) -> bool {
-        self.subscription_for(device).is_some()
+        // They may still come through another subscription of the same connection.
+        let other = self.attachment_for(tenant.clone(), device.clone(), link);
+        if matches!(scope, Scope::Own | Scope::All) && other.is_some() {
+            return;
+        }
+        plane.detach(tenant.clone(), device, link);
+        plane.attaching.extend(other);
     }
 
     /// Topic and QoS of a command for `device`; `None` when the connection takes none for it.

@@ -12,7 +12,7 @@ use fulcrum_mqtt::{
 };
 
 impl Session {
-    /// The client leaves. The will is dropped if it says "normal disconnection" [MQTT-3.1.2-10] [MQTT-3.14.4-3].
+    /// The client leaves. The will is dropped if it says "normal disconnection" [MQTT-3.1.2-10] [MQTT5-3.14.4-3].
     pub(super) fn take_disconnect(
         &mut self,
         turn: &mut Turn<'_, '_>,
@@ -50,7 +50,7 @@ impl Session {
                 _ => {}
             }
         }
-        // The method is the one of the CONNECT [MQTT-4.12.1-1]; without one there is no AUTH [MQTT-4.12.0-6].
+        // The method is the one of the CONNECT [MQTT5-4.12.1-1]; without one there is no AUTH [MQTT5-4.12.0-6].
         let same = self.method.is_some() && method == self.method.as_deref();
         let (true, ReasonCode::REAUTHENTICATE, Some(token)) = (same, reason, data) else {
             return self.break_off(turn, ReasonCode::PROTOCOL_ERROR);

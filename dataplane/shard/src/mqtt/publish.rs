@@ -39,7 +39,7 @@ impl Session {
         for property in &publish.properties {
             match property {
                 Property::TopicAlias(number) => alias = Some(number),
-                // A client must not send one [MQTT-3.3.4-6].
+                // A client must not send one [MQTT5-3.3.4-6].
                 Property::SubscriptionIdentifier(_) => {
                     return self.break_off(turn, ReasonCode::PROTOCOL_ERROR);
                 }
@@ -64,7 +64,7 @@ impl Session {
             && self.level == ProtocolLevel::V5
             && self.owed() >= usize::from(turn.plane.settings.receive_max)
         {
-            // [MQTT-3.3.4-7]
+            // [MQTT5-3.3.4-7]
             return self.break_off(turn, ReasonCode::RECEIVE_MAXIMUM_EXCEEDED);
         }
         match self.route.as_deref() {
@@ -131,6 +131,12 @@ impl Session {
                 turn.plane.parked.push(turn.wire.key);
                 Flow::Again(hold)
             }
+            // 3.1.1 has no word for it, and one subscriber's full queue is no reason to end a publisher's connection: it is
+            // counted, as everywhere in the field.
+            Routed::Full if self.level == ProtocolLevel::V311 => {
+                self.answer_publish(turn, publish, ReasonCode::SUCCESS)
+            }
+            Routed::Full => self.refuse_publish(turn, publish, ReasonCode::QUOTA_EXCEEDED),
             Routed::Refused(ReasonCode::RECEIVE_MAXIMUM_EXCEEDED) => {
                 self.break_off(turn, ReasonCode::RECEIVE_MAXIMUM_EXCEEDED)
             }

@@ -454,7 +454,7 @@ impl Session {
 
     // ---- messages to the peer --------------------------------------------------------------------------------------
 
-    /// Writes a message at QoS 0; false if the peer takes no packet as large [MQTT-3.1.2-25].
+    /// Writes a message at QoS 0; false if the peer takes no packet as large [MQTT5-3.1.2-25].
     pub(crate) fn write_at_most_once(
         &mut self,
         content: &Content<'_>,

@@ -104,7 +104,7 @@ impl Session {
             Err(_) => return ReasonCode::TOPIC_FILTER_INVALID,
         };
         if shared && wanted.options.no_local {
-            // [MQTT-3.8.3-4]
+            // [MQTT5-3.8.3-4]
             return ReasonCode::UNSPECIFIED_ERROR;
         }
         let rights = &principal.messaging.subscribe;

@@ -54,6 +54,21 @@ impl Device {
 
     /// Sends CONNECT and reads the answer.
     pub fn greet(&mut self, address: SocketAddr, username: &str, password: &str) -> Option<Said> {
+        self.greet_with(address, username, password, None)
+    }
+
+    /// The same; in MQTT 5 with a receive maximum.
+    pub fn greet_with(
+        &mut self,
+        address: SocketAddr,
+        username: &str,
+        password: &str,
+        receive_max: Option<u16>,
+    ) -> Option<Said> {
+        let mut properties = PropertyBuffer::new(PropertyOwner::Connect);
+        for most in receive_max {
+            properties.push(Property::ReceiveMaximum(most)).unwrap();
+        }
         let connect = Connect {
             level: self.level,
             clean_session: true,
@@ -62,7 +77,7 @@ impl Device {
             will: None,
             username: Some(username),
             password: Some(password.as_bytes()),
-            properties: Properties::default(),
+            properties: properties.properties(),
         };
         self.write(&Packet::Connect(connect));
         self.read()

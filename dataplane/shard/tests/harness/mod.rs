@@ -42,6 +42,8 @@ pub struct Store {
     pub loads: usize,
     /// Times it was asked whether somebody may still be connected.
     pub rechecks: usize,
+    /// The registry names no gateways, though it lets them act.
+    pub knows_no_gateways: bool,
     /// Gateways may act for nobody any more.
     pub revoked: bool,
     /// Connections of limited tenants.
@@ -108,9 +110,14 @@ impl Registry for FakeRegistry {
         gateway: &Arc<str>,
         device: &str,
     ) -> Result<(), Busy> {
-        if self.store.lock().unwrap().silent {
+        let store = self.store.lock().unwrap();
+        if store.silent {
             return Ok(());
         }
+        if store.busy {
+            return Err(Busy);
+        }
+        drop(store);
         let revoked = self.store.lock().unwrap().revoked;
         let result = match device {
             "nobody" => Err(Refusal::NotFound),
@@ -164,7 +171,24 @@ impl Registry for FakeRegistry {
     }
 
     fn absent(&mut self, _tenant: &Arc<str>, device: &Arc<str>) {
-        self.store.lock().unwrap().present.retain(|present| **present != **device);
+        let present = &mut self.store.lock().unwrap().present;
+        present.retain(|present| **present != **device);
+    }
+
+    fn gateways_of(&mut self, tenant: &Arc<str>, device: &Arc<str>) -> Result<(), Busy> {
+        let store = self.store.lock().unwrap();
+        if store.busy {
+            return Err(Busy);
+        }
+        let known = device.starts_with("behind") && !store.revoked && !store.knows_no_gateways;
+        let gateways = if known { vec!["gw2".to_owned(), "gw".to_owned()] } else { Vec::new() };
+        let (tenant, device) = (tenant.clone(), device.clone());
+        self.shard.send(Message::Gateways { tenant, device, gateways }).unwrap();
+        Ok(())
+    }
+
+    fn gateway_present(&mut self, _tenant: &Arc<str>, gateway: &Arc<str>) {
+        self.store.lock().unwrap().present.push(format!("+{gateway}"));
     }
 }
 
