@@ -13,7 +13,7 @@ import time
 from runner import machine
 from runner.machine import Unusable
 
-from .base import START_SECONDS, STOP_SECONDS, TCP, TLS, WEBSOCKET, Peer, Running
+from .base import START_SECONDS, STOP_SECONDS, TCP, TLS, WEBSOCKET, Peer, Running, first_line
 
 
 class RabbitMq(Peer):
@@ -101,15 +101,28 @@ log.file = false
         family = [pid for pid, _ in descendants(process.pid)]
         for pid in [*family, process.pid]:
             end(pid, signal.SIGTERM)
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            for pid in [*family, process.pid]:
-                end(pid, signal.SIGKILL)
-            process.wait()
+        # The script ends before the emulator does, and the mapper serves as long as there is a node.
+        deadline = time.monotonic() + STOP_SECONDS
+        while any(map(is_alive, family)) and time.monotonic() < deadline:
+            process.poll()
+            time.sleep(0.1)
+        for pid in [*family, process.pid]:
+            end(pid, signal.SIGKILL)
+        process.wait()
         # Erlang's port mapper outlives whoever started it.
         stop_mapper = ["epmd", "-port", self.process_environment["ERL_EPMD_PORT"], "-kill"]
-        subprocess.run(stop_mapper, capture_output=True, check=False)
+        deadline = time.monotonic() + STOP_SECONDS
+        while first_line(stop_mapper) != "Killed" and time.monotonic() < deadline:
+            time.sleep(0.2)
+
+
+def is_alive(pid):
+    """Whether it runs; one that only waits to be collected does not."""
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return stat.read().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def end(pid, number):
