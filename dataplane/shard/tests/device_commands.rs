@@ -238,6 +238,10 @@ fn of_several_gateways_the_one_that_acted_for_the_device_last_gets_its_commands(
             });
             send_one(node, "behind", &format!("{round}"));
             assert_eq!(taken(gateway), format!("command//behind/req/001{round}/set"));
+            // What is under way when the gateway changes is sent again.
+            node.wait_for("the command to be done", |node| {
+                node.store.lock().unwrap().done.contains(&format!("{round}"))
+            });
         }
         drop(gateways.pop());
         node.store.lock().unwrap().knows_no_gateways = false;

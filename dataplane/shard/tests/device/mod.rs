@@ -66,7 +66,7 @@ impl Device {
         receive_max: Option<u16>,
     ) -> Option<Said> {
         let mut properties = PropertyBuffer::new(PropertyOwner::Connect);
-        for most in receive_max {
+        if let Some(most) = receive_max {
             properties.push(Property::ReceiveMaximum(most)).unwrap();
         }
         let connect = Connect {
