@@ -1,17 +1,64 @@
 #!/bin/sh
-# Fuzzes every target, or those named, for so many seconds each: ./run.sh [seconds] [target ...]
-# An input that breaks a target stays in artifacts/ and the run ends there.
+# Fuzzes, and keeps what was learnt.
+#   ./run.sh [seconds] [target ...]   each target, or those named, for so many seconds (60); ends where one breaks,
+#                                     and leaves the input in artifacts/
+#   ./run.sh smoke [target ...]       a few seconds each; without cargo-fuzz only the kept inputs, on the stable compiler
+#   ./run.sh replay                   the kept inputs alone, on the stable compiler
+#   ./run.sh keep [target ...]        the smallest inputs that reach what all found reach, into corpus/
 set -eu
 cd "$(dirname "$0")"
-seconds=60
-case "${1:-}" in
-    '' | *[!0-9]*) ;;
-    *) seconds=$1 && shift ;;
-esac
 # libFuzzer's instrumentation is not in the stable compiler's promise, but it is in the compiler.
 export RUSTC_BOOTSTRAP=1
-cargo run --quiet --example seeds
-for target in ${*:-$(cargo fuzz list)}; do
-    echo "== $target, $seconds s"
-    cargo fuzz run "$target" -- -max_total_time="$seconds" -max_len=4096 -timeout=5 -rss_limit_mb=1024 -print_final_stats=1
-done
+hash=$(printf '[0-9a-f]%.0s' $(seq 40))
+limits="-max_len=4096 -timeout=25 -rss_limit_mb=2048"
+
+replay() {
+    cargo test --no-default-features -- --nocapture
+}
+
+fuzz() {
+    seconds=$1 && shift
+    cargo run --quiet --no-default-features --example seeds
+    for target in ${*:-$(cargo fuzz list)}; do
+        echo "== $target, $seconds s"
+        mkdir -p "grown/$target" "corpus/$target"
+        cargo fuzz run "$target" "grown/$target" "corpus/$target" "seeds/$target" -- \
+            $limits -max_total_time="$seconds" -print_final_stats=1
+    done
+}
+
+# Inputs with names of their own stay; those with libFuzzer's names (a hash) are chosen anew.
+keep() {
+    cargo run --quiet --no-default-features --example seeds
+    for target in ${*:-$(cargo fuzz list)}; do
+        mkdir -p "grown/$target" "corpus/$target"
+        rm -rf "kept/$target" && mkdir -p "kept/$target"
+        cargo fuzz run "$target" "kept/$target" "seeds/$target" "corpus/$target" "grown/$target" -- \
+            $limits -set_cover_merge=1
+        find "corpus/$target" -type f -name "$hash" -delete
+        for input in "kept/$target"/*; do
+            known "$input" "seeds/$target"/* "corpus/$target"/* || mv "$input" "corpus/$target/"
+        done
+    done
+    rm -rf kept
+}
+
+# Whether the first file's bytes are those of another.
+known() {
+    input=$1 && shift
+    for other in "$@"; do
+        if cmp -s "$input" "$other"; then return 0; fi
+    done
+    return 1
+}
+
+case "${1:-}" in
+    replay) replay ;;
+    smoke)
+        shift
+        if cargo fuzz --version >/dev/null 2>&1; then fuzz 5 "$@"; else replay; fi
+        ;;
+    keep) shift && keep "$@" ;;
+    '' | *[!0-9]*) fuzz 60 "$@" ;;
+    *) fuzz "$@" ;;
+esac

@@ -122,6 +122,14 @@ fn test(quick: bool, steps: &mut Steps) -> Result<(), Failure> {
     steps.step("documents", documents::check)?;
     steps.cargo("lints", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
     steps.cargo("Rust tests", &["test", "--workspace"])?;
+    steps.step("fuzz corpora", |root| {
+        // A workspace of its own, but for what it builds: most of that is there already.
+        let target = Cargo::target_directory(root)?;
+        let mut command = Cargo::command(root);
+        command.args(["test", "--manifest-path", "fuzz/Cargo.toml"]);
+        command.args(["--no-default-features", "--target-dir"]).arg(target);
+        Cargo::run(command)
+    })?;
     steps.step("load test runner", |root| {
         let mut command = Cargo::plain("python3", root);
         command.args(["-m", "unittest", "discover", "--start-directory", "loadtests"]);
