@@ -8,6 +8,7 @@ use crate::shard::Shard;
 use crate::stored::JournalKind;
 use crate::telemetry::delivery_of_ticket;
 use crate::turn::Turn;
+use fulcrum_mqtt::ReasonCode;
 use fulcrum_ring::Io;
 use fulcrum_router::ShardIndex;
 
@@ -41,7 +42,7 @@ impl Shard {
             // Only answers to barriers travel behind messages; they say themselves what they are about.
             self.take_peer_message(io, self.plane.index, message);
         }
-        self.evict();
+        self.evict(io);
         self.after_input(io);
         left == 0 && !mailbox.is_empty()
     }
@@ -165,7 +166,7 @@ impl Shard {
     }
 
     /// Ends the connections of everybody who was evicted since; one look at the table, however many they are.
-    fn evict(&mut self) {
+    fn evict(&mut self, io: &mut Io<'_>) {
         if self.evictions.is_empty() {
             return;
         }
@@ -180,7 +181,9 @@ impl Shard {
                     || evictions.contains(&(tenant.clone(), None))
             })
         });
-        self.plane.ending.extend(evicted);
+        for key in evicted {
+            self.end_with(io, key, ReasonCode::NOT_AUTHORIZED);
+        }
     }
 
     fn take_authentication(

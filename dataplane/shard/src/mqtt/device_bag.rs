@@ -46,7 +46,7 @@ impl Bag {
         for (key, value) in bag_pairs(text) {
             match key.as_str() {
                 "content-type" => self.content_type = value,
-                "hono-ttl" => self.ttl_s = value.parse().ok(),
+                "hono-ttl" => self.ttl_s = value.parse().ok().map(whole_second),
                 "on-error" => self.on_error = OnError::named(&value),
                 "correlation-id" => {
                     let fits = !value.is_empty() && value.len() <= CORRELATION_BYTES_MAX;
@@ -64,8 +64,7 @@ impl Bag {
                     content_type.clone_into(&mut self.content_type);
                 }
                 Property::MessageExpiryInterval(seconds) if self.ttl_s.is_none() => {
-                    // 0 is "no limit" in a frame.
-                    self.ttl_s = Some(seconds.max(1));
+                    self.ttl_s = Some(whole_second(seconds));
                 }
                 Property::UserProperty(key, value) if !key.is_empty() => {
                     self.properties.push((key.to_owned(), value.to_owned()));
@@ -74,6 +73,11 @@ impl Bag {
             }
         }
     }
+}
+
+/// 0 is "no limit" in a frame: what is to live for no time lives for a second.
+fn whole_second(seconds: u32) -> u32 {
+    seconds.max(1)
 }
 
 #[cfg(test)]

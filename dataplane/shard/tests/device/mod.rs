@@ -249,3 +249,25 @@ fn said(packet: &Packet<'_>) -> Said {
         _ => Said::Other,
     }
 }
+
+/// The frames a partition has committed.
+pub fn frames(tail: &fulcrum_journal::Tail) -> Vec<Vec<u8>> {
+    let mut found = Vec::new();
+    let mut position = tail.start();
+    while position < tail.committed() {
+        let (path, offset, segment_bytes) = tail.segment_path(position);
+        let bytes = std::fs::read(path).unwrap();
+        let rest = &bytes[offset as usize..segment_bytes as usize];
+        match tail.reader().parse(rest, position, tail.committed()) {
+            fulcrum_journal::Step::Record(record) => {
+                if record.kind == fulcrum_journal::Kind::Message {
+                    found.push(record.body.to_vec());
+                }
+                position = record.next;
+            }
+            fulcrum_journal::Step::EndOfSegment { next } => position = next,
+            other => panic!("the journal is not readable at {position:?}: {other:?}"),
+        }
+    }
+    found
+}
