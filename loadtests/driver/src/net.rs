@@ -7,7 +7,7 @@
 use crate::channel::{Channel, Channels};
 use crate::error::LoadError;
 use crate::plan::Plan;
-use crate::shared::Shared;
+use crate::progress::Progress;
 use crate::traffic::Outlets;
 use crate::wire::Closed;
 use crate::worker::Worker;
@@ -31,7 +31,7 @@ pub const PORTS_PER_SOURCE: usize = 16_000;
 ///
 /// # Errors
 /// What the worker calls an end, or the event loop itself fails.
-pub fn drive(worker: &mut Worker<'_>, plan: &Plan, shared: &Shared) -> Result<(), LoadError> {
+pub fn drive(worker: &mut Worker<'_>, plan: &Plan, progress: &Progress) -> Result<(), LoadError> {
     let poll = Poll::new().map_err(LoadError::Poll)?;
     let mut sockets = Sockets {
         connections: (0..worker.len()).map(|_| None).collect(),
@@ -42,17 +42,17 @@ pub fn drive(worker: &mut Worker<'_>, plan: &Plan, shared: &Shared) -> Result<()
         channels: Channels::new(plan)?,
     };
     let mut events = Events::with_capacity(EVENTS_PER_TURN);
-    let mut turn_ns = shared.now_ns();
+    let mut turn_ns = progress.now_ns();
     while worker.step(turn_ns)? {
         sockets.connect(worker, plan, turn_ns)?;
         let is_idle = sockets.wait(&mut events, patience(worker, plan, turn_ns))?;
-        let now_ns = shared.now_ns();
+        let now_ns = progress.now_ns();
         for event in &events {
             sockets.on_event(event, worker, now_ns);
         }
         worker.produce(&mut sockets, now_ns);
         sockets.flush(worker);
-        let end_ns = shared.now_ns();
+        let end_ns = progress.now_ns();
         if is_idle {
             worker.idled(end_ns - turn_ns);
         }

@@ -3,8 +3,8 @@
 use crate::error::LoadError;
 use crate::net;
 use crate::plan::Plan;
+use crate::progress::Progress;
 use crate::report::Report;
-use crate::shared::Shared;
 use crate::worker::Worker;
 use std::thread;
 
@@ -14,18 +14,18 @@ use std::thread;
 /// The broker cannot be reached, refuses, or closes every connection; the measured process is gone.
 pub fn run(plan: &Plan) -> Result<Report, LoadError> {
     let offline = usize::from(plan.offline_filter.is_some());
-    let shared = Shared::new(plan.connections() + offline, plan.threads);
+    let progress = Progress::new(plan.connections() + offline, plan.threads);
     let workers: Vec<Worker<'_>> = thread::scope(|scope| {
         let begun: Vec<_> = (0..plan.threads)
             .map(|number| {
-                let shared = &shared;
+                let progress = &progress;
                 scope.spawn(move || {
-                    let outcome = Worker::new(plan, shared, number).and_then(|mut worker| {
-                        net::drive(&mut worker, plan, shared)?;
+                    let outcome = Worker::new(plan, progress, number).and_then(|mut worker| {
+                        net::drive(&mut worker, plan, progress)?;
                         Ok(worker)
                     });
                     if outcome.is_err() {
-                        shared.fail();
+                        progress.fail();
                     }
                     outcome
                 })

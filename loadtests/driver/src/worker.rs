@@ -13,8 +13,8 @@ use crate::error::LoadError;
 use crate::handshake::{self, Role};
 use crate::plan::Plan;
 use crate::probe::{Probe, Reading};
+use crate::progress::{Progress, UNKNOWN};
 use crate::settings::{Pattern, Protocol};
-use crate::shared::{Shared, UNKNOWN};
 use crate::tally::Tally;
 use crate::traffic::{Outlets, Traffic};
 use crate::wire::{Closed, Inbox};
@@ -36,7 +36,7 @@ const CONNECT_STALL_NS: u64 = 30_000_000_000;
 /// The clients of one thread.
 pub struct Worker<'a> {
     plan: &'a Plan,
-    shared: &'a Shared,
+    progress: &'a Progress,
     thread: usize,
     clients: Vec<Client>,
     traffic: Traffic,
@@ -96,19 +96,19 @@ impl<'a> Worker<'a> {
     ///
     /// # Errors
     /// Topics or payloads that no packet can carry; the measured process is not there.
-    pub fn new(plan: &'a Plan, shared: &'a Shared, thread: usize) -> Result<Self, LoadError> {
+    pub fn new(plan: &'a Plan, progress: &'a Progress, thread: usize) -> Result<Self, LoadError> {
         let clients = clients(plan, thread);
         let publishers: Vec<usize> = (0..clients.len())
             .filter(|&at| matches!(clients[at].role, Role::Publisher(_)))
             .collect();
         let mut probe = (thread == 0).then(|| Probe::new(plan.server_pid));
         if let Some(probe) = &mut probe {
-            probe.read(shared.now_ns())?;
+            probe.read(progress.now_ns())?;
         }
         Ok(Self {
-            traffic: Traffic::new(plan, thread, &publishers, shared.run)?,
+            traffic: Traffic::new(plan, thread, &publishers, progress.run)?,
             plan,
-            shared,
+            progress,
             thread,
             open: clients.len(),
             clients,
@@ -116,7 +116,7 @@ impl<'a> Worker<'a> {
             probe,
             next_to_connect: 0,
             under_way: 0,
-            last_ready_ns: shared.now_ns(),
+            last_ready_ns: progress.now_ns(),
             next_check_ns: 0,
             arrived_told: 0,
             failure: None,
@@ -258,7 +258,7 @@ impl<'a> Worker<'a> {
         self.clients[at].state = State::Ready;
         self.under_way -= 1;
         self.last_ready_ns = now_ns;
-        self.shared.one_is_ready();
+        self.progress.one_is_ready();
     }
 
     /// The connection of `client` is over.
@@ -308,16 +308,16 @@ impl<'a> Worker<'a> {
         if let Some(error) = self.failure.take() {
             return Err(error);
         }
-        if self.shared.is_failed() {
+        if self.progress.is_failed() {
             return Ok(false);
         }
         self.phase = match self.phase {
             Phase::Connecting => self.while_connecting(now_ns)?,
-            Phase::Settling if now_ns < self.shared.start_ns.load(Ordering::Acquire) => {
+            Phase::Settling if now_ns < self.progress.start_ns.load(Ordering::Acquire) => {
                 Phase::Settling
             }
             Phase::Settling => {
-                self.traffic.start(self.plan, self.shared.start_ns.load(Ordering::Acquire));
+                self.traffic.start(self.plan, self.progress.start_ns.load(Ordering::Acquire));
                 Phase::Loading
             }
             Phase::Loading => self.while_loading(now_ns)?,
@@ -333,7 +333,7 @@ impl<'a> Worker<'a> {
     }
 
     fn while_connecting(&mut self, now_ns: u64) -> Result<Phase, LoadError> {
-        if !self.shared.all_are_ready() {
+        if !self.progress.all_are_ready() {
             let is_stalled = now_ns.saturating_sub(self.last_ready_ns) > CONNECT_STALL_NS;
             if is_stalled && self.under_way > 0 {
                 let left = self.clients.len() - self.next_to_connect + self.under_way;
@@ -344,7 +344,7 @@ impl<'a> Worker<'a> {
         let settle_ns = if self.plan.has_traffic() { SETTLE_NS } else { SETTLE_IDLE_NS };
         if self.probe.is_some() {
             self.read(now_ns)?;
-            self.shared.start_ns.store(now_ns + settle_ns, Ordering::Release);
+            self.progress.start_ns.store(now_ns + settle_ns, Ordering::Release);
         }
         Ok(match self.plan.pattern {
             Pattern::Storm => Phase::Done,
@@ -354,12 +354,13 @@ impl<'a> Worker<'a> {
     }
 
     fn while_loading(&mut self, now_ns: u64) -> Result<Phase, LoadError> {
-        let warm_ns = self.shared.start_ns.load(Ordering::Acquire) + nanoseconds(self.plan.warmup);
+        let warm_ns =
+            self.progress.start_ns.load(Ordering::Acquire) + nanoseconds(self.plan.warmup);
         if self.probe.is_some() && now_ns >= warm_ns {
             self.read(now_ns)?;
-            self.shared.begin_ns.store(now_ns, Ordering::Release);
+            self.progress.begin_ns.store(now_ns, Ordering::Release);
         }
-        let begin_ns = self.shared.begin_ns.load(Ordering::Acquire);
+        let begin_ns = self.progress.begin_ns.load(Ordering::Acquire);
         if begin_ns == UNKNOWN {
             return Ok(Phase::Loading);
         }
@@ -368,31 +369,31 @@ impl<'a> Worker<'a> {
     }
 
     fn while_measuring(&mut self, now_ns: u64) -> Result<Phase, LoadError> {
-        let begin_ns = self.shared.begin_ns.load(Ordering::Acquire);
+        let begin_ns = self.progress.begin_ns.load(Ordering::Acquire);
         if self.probe.is_some() && now_ns >= begin_ns + nanoseconds(self.plan.measured) {
             self.read(now_ns)?;
-            self.shared.end_ns.store(now_ns, Ordering::Release);
+            self.progress.end_ns.store(now_ns, Ordering::Release);
         }
-        let end_ns = self.shared.end_ns.load(Ordering::Acquire);
+        let end_ns = self.progress.end_ns.load(Ordering::Acquire);
         if end_ns == UNKNOWN {
             return Ok(Phase::Measuring);
         }
         self.traffic.tally.measure(begin_ns, end_ns);
         let sent: u64 = self.traffic.sent().map(|(_, sent)| sent).sum();
         self.arrived_told = self.traffic.arrived();
-        self.shared.stop_sending(sent * self.plan.copies(), self.arrived_told);
+        self.progress.stop_sending(sent * self.plan.copies(), self.arrived_told);
         Ok(Phase::Draining { until_ns: now_ns + DRAIN_NS })
     }
 
     fn while_draining(&mut self, until_ns: u64, now_ns: u64) -> Phase {
         let arrived = self.traffic.arrived();
         if arrived > self.arrived_told {
-            self.shared.more_arrived(arrived - self.arrived_told);
+            self.progress.more_arrived(arrived - self.arrived_told);
             self.arrived_told = arrived;
         }
         let waits_for_acknowledgements =
             self.plan.qos != QoS::AtMostOnce && self.traffic.unfinished() > 0;
-        let is_done = self.shared.everything_arrived() && !waits_for_acknowledgements;
+        let is_done = self.progress.everything_arrived() && !waits_for_acknowledgements;
         if is_done || now_ns >= until_ns { Phase::Done } else { Phase::Draining { until_ns } }
     }
 

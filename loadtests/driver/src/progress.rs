@@ -7,7 +7,7 @@ use std::time::Instant;
 pub const UNKNOWN: u64 = u64::MAX;
 
 /// One run. Times are nanoseconds since `epoch`.
-pub struct Shared {
+pub struct Progress {
     pub epoch: Instant,
     /// Tells this run's messages from what a broker kept of earlier ones.
     pub run: u32,
@@ -26,7 +26,7 @@ pub struct Shared {
     is_failed: AtomicBool,
 }
 
-impl Shared {
+impl Progress {
     /// A run of so many connections from so many threads begins now.
     pub fn new(connections: usize, threads: usize) -> Self {
         let run = std::time::SystemTime::now()
