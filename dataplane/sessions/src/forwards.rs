@@ -57,6 +57,13 @@ impl Sessions {
         Some((next.number, next.frame.clone()))
     }
 
+    /// The other shard has not taken this one and nothing after it: they are handed out again.
+    pub fn forward_again(&mut self, to_shard: u16, number: u64) {
+        let Some(lane) = self.forwards.lanes.get_mut(&to_shard) else { return };
+        let before = lane.waiting.partition_point(|waiting| waiting.number < number);
+        lane.handed_out = lane.handed_out.min(before);
+    }
+
     /// The forwards another shard has not confirmed, handed out or not: (shard, number, frame).
     pub fn pending_forwards(&self) -> impl Iterator<Item = (u16, u64, &Bytes)> {
         self.forwards.lanes.iter().flat_map(|(to, lane)| {

@@ -5,6 +5,7 @@ use crate::message::PeerMessage;
 use crate::shard::{DRAIN_TIMER, Shard};
 use fulcrum_mqtt::ReasonCode;
 use fulcrum_ring::Io;
+use fulcrum_router::ShardIndex;
 use std::time::Duration;
 
 /// Time for a drain to write out what is pending before the ring stops all the same.
@@ -46,7 +47,11 @@ impl Shard {
         }
         if !self.quiet_told {
             self.quiet_told = true;
-            self.plane.outbox.tell_all(|| PeerMessage::Quiet);
+            // Behind the last messages: wills of those who were connected are among them.
+            let others = (0..self.plane.outbox.shards()).map(ShardIndex);
+            for shard in others.filter(|shard| *shard != self.plane.index) {
+                self.plane.outbox.tell_behind_messages(shard, PeerMessage::Quiet);
+            }
             io.turn_again();
         }
         // The others may still have messages for this shard's journal.

@@ -39,7 +39,7 @@ impl Shard {
         let mut behind = Vec::new();
         self.plane.take_messages(io, &mailbox, &mut behind);
         for message in behind {
-            // Only answers to barriers travel behind messages; they say themselves what they are about.
+            // Answers to barriers and the last word travel behind messages; neither says who sent it.
             self.take_peer_message(io, self.plane.index, message);
         }
         self.evict(io);
@@ -102,6 +102,7 @@ impl Shard {
                 let broker = &mut plane.broker;
                 broker.sessions.forwarded(&mut broker.log, from.0, number);
             }
+            PeerMessage::NotForwarded { number } => plane.forward_later(from, number),
             PeerMessage::Retained { tenant, topic, frame, version, expires_at_ms } => {
                 plane.broker.saw_version(version);
                 let retained = &mut plane.broker.retained;

@@ -185,6 +185,10 @@ pub(crate) enum PeerMessage {
     BarrierSeen {
         number: u64,
     },
+    /// A forwarded message found no room in the receiver's journal; it and those behind it are to be sent again.
+    NotForwarded {
+        number: u64,
+    },
     /// A message was given to its sessions and is durable for them, or was refused.
     Delivered {
         receipt: u32,

@@ -407,6 +407,9 @@ impl Shard {
     /// One of the shards that store a publisher's message has answered.
     pub(crate) fn settle_receipt(&mut self, io: &mut Io<'_>, receipt: u32, accepted: bool) {
         let Some(settled) = self.plane.broker.receipts.answer(receipt, accepted) else { return };
+        if !settled.accepted {
+            self.forget_incoming(settled.connection, settled.packet_id);
+        }
         let reason = match settled.accepted {
             true => ReasonCode::SUCCESS,
             false => ReasonCode::QUOTA_EXCEEDED,
@@ -424,6 +427,19 @@ impl Shard {
         self.acknowledge(io, settled.connection, settled.packet_id, reason);
     }
 
+    /// A QoS 2 message is refused after all: its identifier is free for another one.
+    fn forget_incoming(&mut self, key: Key, packet_id: u16) {
+        let plane = &mut self.plane;
+        let Some(connection) = plane.connections.by_key(key) else { return };
+        if let Protocol::Mqtt(client) = &connection.protocol
+            && client.owes_pubrec(packet_id)
+        {
+            let broker = &mut plane.broker;
+            // Only sessions that end with their connection wait for receipts at QoS 2: there is no record of it.
+            let _ = broker.sessions.pubrel(&mut broker.log, client.session, packet_id);
+        }
+    }
+
     fn set_timers(&mut self, io: &mut Io<'_>, lanes_empty: bool) {
         let now = self.plane.now;
         if !self.delivery_timer
@@ -437,7 +453,8 @@ impl Shard {
             || !self.plane.parked.is_empty()
             || !self.plane.arriving.is_empty()
             || !self.plane.broker.arriving.is_empty()
-            || self.plane.broker.log.stored.wants_another_look();
+            || self.plane.broker.log.stored.wants_another_look()
+            || self.plane.broker.arriving.has_pauses();
         if unfinished && !self.another_look_timer {
             self.another_look_timer = true;
             io.set_timer(ANOTHER_LOOK, ANOTHER_LOOK_TIMER);
@@ -449,8 +466,17 @@ impl Shard {
         }
     }
 
+    /// Whether all shards have told what they found at start.
+    fn knows_all(&self) -> bool {
+        self.ready_peers + 1 >= usize::from(self.plane.outbox.shards())
+    }
+
     /// Wakes this shard when a session, a will or a retained message is due.
     fn set_session_timer(&mut self, io: &mut Io<'_>) {
+        if !self.knows_all() {
+            // A will published now would miss the sessions kept elsewhere.
+            return;
+        }
         let Some(due) = self.plane.next_session_timeout() else { return };
         if let Some((set, timer)) = self.session_timer {
             if set <= due {
@@ -464,7 +490,7 @@ impl Shard {
 
     /// Lets clients in.
     pub(crate) fn open_doors(&mut self, io: &mut Io<'_>) {
-        if self.ready_peers + 1 < usize::from(self.plane.outbox.shards()) {
+        if !self.knows_all() {
             return;
         }
         for (listener, speaks, layers) in std::mem::take(&mut self.listeners) {

@@ -158,6 +158,13 @@ impl Stored {
         self.waiting.push_back((ticket, waiter));
     }
 
+    /// `waiter` comes out behind all that wait now; false if nobody does, and then it is up to the caller.
+    pub(crate) fn wait_behind(&mut self, waiter: Waiter) -> bool {
+        let Some((last, _)) = self.waiting.back() else { return false };
+        self.waiting.push_back((*last, waiter));
+        true
+    }
+
     /// Everything up to this ticket is durable.
     pub(crate) fn through(&self) -> Option<Ticket> {
         self.through

@@ -6,11 +6,11 @@ mod harness;
 
 use fulcrum_mqtt::RetainHandling;
 use harness::Node;
-use harness::chat::{Chat, Random, options};
+use harness::chat::{Chat, PATIENCE, Random, options};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Barrier;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
 /// Sends `count` messages to two topics, with up to `window` unanswered.
 fn send_numbered(chat: &mut Chat, name: &str, qos: u8, count: usize, window: usize) {
@@ -142,6 +142,21 @@ fn what_is_published_on_any_shard_after_the_suback_arrives() {
     node.stop();
 }
 
+/// Where two threads meet in each round; one that waits for nobody gives up.
+#[derive(Default)]
+struct Gate([AtomicUsize; 2]);
+
+impl Gate {
+    fn meet(&self, side: usize, round: usize) {
+        self.0[side].store(round + 1, Relaxed);
+        let begun = Instant::now();
+        while self.0[1 - side].load(Relaxed) <= round {
+            assert!(begun.elapsed() < PATIENCE, "the other side has ended");
+            std::thread::yield_now();
+        }
+    }
+}
+
 #[test]
 fn a_retained_message_is_never_missed_by_a_subscription_made_at_the_same_time() {
     const SHARDS: usize = 2;
@@ -149,7 +164,7 @@ fn a_retained_message_is_never_missed_by_a_subscription_made_at_the_same_time() 
     let mut random = Random::from_environment("FULCRUM_RETAINED_SEED");
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start(dir.path(), SHARDS as u16);
-    let gate = Barrier::new(2);
+    let gate = Gate::default();
     let pauses: Vec<(u64, u64)> =
         (0..ROUNDS).map(|_| (random.below(400), random.below(400))).collect();
     std::thread::scope(|scope| {
@@ -158,7 +173,7 @@ fn a_retained_message_is_never_missed_by_a_subscription_made_at_the_same_time() 
             let mut publisher = node.durable_chat(0, "p");
             publisher.connect(node.mqtt[0]);
             for (round, (pause, _)) in pauses.iter().enumerate() {
-                gate.wait();
+                gate.meet(0, round);
                 std::thread::sleep(Duration::from_micros(*pause));
                 let topic = format!("kept/{round}");
                 publisher.publish(&topic, (round % 3) as u8, true, b"x").unwrap();
@@ -177,7 +192,7 @@ fn a_retained_message_is_never_missed_by_a_subscription_made_at_the_same_time() 
         let mut subscriber = node.chat(1, "s");
         subscriber.connect(node.mqtt[1]);
         for (round, (_, pause)) in pauses.iter().enumerate() {
-            gate.wait();
+            gate.meet(1, round);
             std::thread::sleep(Duration::from_micros(*pause));
             let topic = format!("kept/{round}");
             subscriber.subscribe(&topic, 1);

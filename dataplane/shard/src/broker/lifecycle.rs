@@ -8,7 +8,7 @@ use crate::message::PeerMessage;
 use crate::mqtt::Content;
 use crate::plane::Plane;
 use fulcrum_frame::Frame;
-use fulcrum_mqtt::{QoS, topic};
+use fulcrum_mqtt::{QoS, ReasonCode, topic};
 use fulcrum_ring::Io;
 use fulcrum_router::{LinkId, Subscriber, covers};
 use fulcrum_sessions::{Due, Ended, Leave, SessionKey, Subscription, Will};
@@ -147,7 +147,10 @@ impl Plane {
                 self.metrics.wills_refused.add(1);
                 self.forget_will(&will);
             }
-            Routed::Later(_) => self.broker.unpublished.push_back(will),
+            // A full journal has room again when somebody has taken messages.
+            Routed::Later(_) | Routed::Refused(ReasonCode::QUOTA_EXCEEDED) => {
+                self.broker.unpublished.push_back(will);
+            }
             Routed::Refused(reason) => {
                 tracing::warn!(tenant = %will.tenant, reason = reason.as_u8(), "a will could not be published");
                 self.metrics.wills_refused.add(1);

@@ -57,7 +57,8 @@ impl Plane {
         self.broker.self_copies.clear();
         let only_here = matches.groups.is_empty()
             && matches.targets.iter().all(|target| target.link.shard == self.index);
-        if message.qos == QoS::AtMostOnce && !message.content.retain && only_here {
+        let in_journal = message.content.retain || message.will.is_some();
+        if message.qos == QoS::AtMostOnce && !in_journal && only_here {
             self.hand_to_all(io, message, matches);
             return Routed::Done(ReasonCode::SUCCESS);
         }
@@ -169,8 +170,9 @@ impl Plane {
             false => Ok(0),
         };
         let (Ok(version) | Err(version)) = version;
-        let outgoing =
-            Sent { tenant, publisher, qos, frame: &bytes, version, topic: content.topic };
+        let forwarded = self.is_forwarded(message);
+        let topic = content.topic;
+        let outgoing = Sent { tenant, publisher, qos, frame: &bytes, version, topic, forwarded };
         let sent = self.send_to_shards(&mut transaction, &outgoing, &members);
         self.broker.scratch.members = members;
         if let Some(will) = message.will {
@@ -182,6 +184,9 @@ impl Plane {
             Err(room) => {
                 // There was room a moment ago: the journal has failed meanwhile, and nobody is answered any more.
                 tracing::error!(?room, "a message could not be recorded");
+                if let Some(receipt) = sent.receipt {
+                    self.broker.receipts.expect(receipt, sent.answers);
+                }
                 return Routed::Refused(ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR);
             }
         };
@@ -190,6 +195,17 @@ impl Plane {
             false => ReasonCode::NO_MATCHING_SUBSCRIBERS,
         };
         self.answer_publisher(publisher, ticket, sent, reason)
+    }
+
+    /// Whether the message goes to other shards from the journal here, numbered: QoS 2 of a session that outlives its
+    /// connection, and wills, which nobody would send again.
+    fn is_forwarded(&self, message: &Outgoing<'_>) -> bool {
+        match message.publisher {
+            Some((session, ..)) => {
+                message.qos == QoS::ExactlyOnce && self.broker.sessions.is_durable(session)
+            }
+            None => message.qos != QoS::AtMostOnce && message.will.is_some(),
+        }
     }
 
     /// Whether all of it can be done now: nothing is done by halves.
@@ -218,12 +234,11 @@ impl Plane {
             let members = broker.scratch.members.iter().map(|member| member.link);
             links.chain(members).filter(|link| is_durable(*link)).count()
         };
-        let exactly_once = message.qos == QoS::ExactlyOnce
-            && message.publisher.is_some_and(|(session, ..)| broker.sessions.is_durable(session));
+        let forwarded = self.is_forwarded(message);
         let copies = usize::from(stored_for > 0)
             + usize::from(message.content.retain)
-            + if exactly_once { shards } else { 0 };
-        if copies == 0 && !exactly_once {
+            + if forwarded { shards } else { 0 };
+        if copies == 0 && !forwarded && message.will.is_none() {
             return None;
         }
         let bytes = Sessions::record_bytes(frame_bytes * copies, stored_for);
@@ -302,26 +317,24 @@ impl Plane {
             if !deliver && sent.version == 0 {
                 continue;
             }
+            let must_arrive = deliver || retaining == Some(shard);
+            let forwarded = sent.forwarded && must_arrive;
             let parcel = Parcel {
                 publisher: sent.publisher.map(|(session, ..)| link_of(self.index, session)),
                 retain_version: sent.version,
-                deliver,
+                // By the time it is there somebody may have subscribed, and found nothing retained yet.
+                deliver: deliver || forwarded,
                 ..Parcel::new(self.broker.boot, sent.frame)
             };
             let picks = members.iter().filter(|member| member.link.shard == shard);
             parcel.write(picks.map(Pick::new), &mut parcel_bytes);
             self.metrics.cross_shard_sent.add(1);
-            let exactly_once = sent.qos == QoS::ExactlyOnce
-                && deliver
-                && sent
-                    .publisher
-                    .is_some_and(|(session, ..)| self.broker.sessions.is_durable(session));
-            if exactly_once {
+            if forwarded {
                 let bytes = Bytes::copy_from_slice(&parcel_bytes);
                 self.broker.sessions.forward(transaction, shard.0, &bytes);
                 continue;
             }
-            let asks = sent.qos != QoS::AtMostOnce && (deliver || retaining == Some(shard));
+            let asks = sent.qos != QoS::AtMostOnce && must_arrive;
             let receipt = match (asks, sent.publisher) {
                 (true, Some((_, connection, Some(packet_id)))) => {
                     let receipt = *sending.receipt.get_or_insert_with(|| {
@@ -378,6 +391,7 @@ struct Sent<'a> {
     frame: &'a Bytes,
     version: u64,
     topic: &'a str,
+    forwarded: bool,
 }
 
 /// What was sent to other shards.

@@ -1,14 +1,14 @@
 //! Messages from other shards: given to the sessions here, and answered when they are on disk.
 //!
 //! Invariants: messages of one shard are taken in the order they were sent; a journal that is behind leaves them in their
-//! lane, whose bytes are bounded; whoever asked for an answer gets exactly one.
+//! lane, whose bytes are bounded; whoever asked for an answer gets exactly one. A forward is confirmed when it and all
+//! before it are durable here; one that finds no room is not, and is sent again until it does.
 
 use super::parcel::{Parcel, Pick};
 use super::{Barrier, SelfCopy};
 use crate::connections::{Hold, Key, Protocol};
 use crate::message::{Batch, Mailbox, MessageOut, PeerMessage};
 use crate::mqtt::Content;
-
 use crate::plane::Plane;
 use crate::stored::Waiter;
 use bytes::Bytes;
@@ -18,7 +18,9 @@ use fulcrum_mqtt::QoS;
 use fulcrum_ring::Io;
 use fulcrum_router::{LinkId, Matches, ShardIndex, Subscriber};
 use fulcrum_sessions::{Log, Message, Origin, Room, SessionKey, Sessions, Transaction};
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// A batch whose messages could not all be taken: it goes on behind `done`.
 struct Unfinished {
@@ -32,6 +34,10 @@ struct Unfinished {
 pub(crate) struct Arriving {
     unfinished: Option<Unfinished>,
     next: usize,
+    /// The forward each shard has to send again before any later one is taken.
+    awaited: HashMap<ShardIndex, u64>,
+    /// Shards whose journals had no room for a forward, and when it is sent to them again.
+    pauses: HashMap<ShardIndex, Instant>,
 }
 
 impl Arriving {
@@ -39,13 +45,25 @@ impl Arriving {
     pub(crate) fn is_empty(&self) -> bool {
         self.unfinished.is_none()
     }
+
+    /// Whether forwards to a shard wait for a moment.
+    pub(crate) fn has_pauses(&self) -> bool {
+        !self.pauses.is_empty()
+    }
 }
 
-/// A message that was taken, and who is to hear of it.
-struct Taken {
-    ticket: Option<u64>,
-    accepted: bool,
+/// What became of a message, for who is to hear of it.
+enum Taken {
+    /// It is done with once this is durable.
+    Done(Option<u64>),
+    /// There is no room for it.
+    Refused,
+    /// It is a forward that comes again.
+    TooEarly,
 }
+
+/// How long a forward that found no room waits before it is sent again.
+const FORWARD_AGAIN: Duration = Duration::from_millis(50);
 
 impl Plane {
     /// Takes the messages of other shards as far as the session journal takes them. What comes behind the messages of a
@@ -99,20 +117,52 @@ impl Plane {
     }
 
     fn answer_sender(&mut self, shard: ShardIndex, message: &MessageOut, taken: Taken) {
-        let Taken { ticket, accepted } = taken;
         let log = &mut self.broker.log.stored;
         if let Some(receipt) = message.receipt {
-            match ticket {
-                Some(ticket) => log.wait(Ticket(ticket), Waiter::Remote { shard, receipt }),
-                None => self.outbox.tell(shard, PeerMessage::Delivered { receipt, accepted }),
+            match taken {
+                Taken::Done(Some(ticket)) => {
+                    log.wait(Ticket(ticket), Waiter::Remote { shard, receipt });
+                }
+                Taken::Done(None) | Taken::Refused | Taken::TooEarly => {
+                    let accepted = matches!(taken, Taken::Done(_));
+                    self.outbox.tell(shard, PeerMessage::Delivered { receipt, accepted });
+                }
             }
         }
-        if let Some((_, number)) = message.forward {
-            let log = &mut self.broker.log.stored;
-            match ticket {
-                Some(ticket) => log.wait(Ticket(ticket), Waiter::Forwarded { shard, number }),
-                None => self.outbox.tell(shard, PeerMessage::Forwarded { number }),
+        let Some((_, number)) = message.forward else { return };
+        let log = &mut self.broker.log.stored;
+        match taken {
+            Taken::Done(Some(ticket)) => {
+                log.wait(Ticket(ticket), Waiter::Forwarded { shard, number });
             }
+            // A confirmation speaks for all forwards before it.
+            Taken::Done(None) if log.wait_behind(Waiter::Forwarded { shard, number }) => {}
+            Taken::Done(None) => self.outbox.tell(shard, PeerMessage::Forwarded { number }),
+            Taken::Refused => {
+                self.broker.arriving.awaited.insert(shard, number);
+                self.outbox.tell(shard, PeerMessage::NotForwarded { number });
+            }
+            Taken::TooEarly => {}
+        }
+    }
+
+    /// Another shard's journal had no room for a forward.
+    pub(crate) fn forward_later(&mut self, shard: ShardIndex, number: u64) {
+        self.broker.sessions.forward_again(shard.0, number);
+        self.broker.arriving.pauses.insert(shard, self.now + FORWARD_AGAIN);
+    }
+
+    /// Whether a forward has to wait for an earlier one to be sent again.
+    fn is_too_early(&mut self, origin: Origin, number: u64) -> bool {
+        let awaited = &mut self.broker.arriving.awaited;
+        let from = ShardIndex(origin.shard);
+        match awaited.get(&from) {
+            Some(first) if number > *first => true,
+            Some(_) => {
+                awaited.remove(&from);
+                false
+            }
+            None => false,
         }
     }
 
@@ -123,16 +173,19 @@ impl Plane {
         bytes: &[u8],
         message: &MessageOut,
     ) -> Option<Taken> {
-        let refused = Some(Taken { ticket: None, accepted: false });
-        let Some(parcel) = Parcel::parse(bytes) else { return refused };
-        let Ok(frame) = Frame::parse(parcel.frame) else { return refused };
-        let done = Some(Taken { ticket: None, accepted: true });
+        let done = Some(Taken::Done(None));
+        // Written by a shard of this node: it is whole.
+        let Some(parcel) = Parcel::parse(bytes) else { return done };
+        let Ok(frame) = Frame::parse(parcel.frame) else { return done };
         let Some(content) = Content::of_frame(frame, self.now_ms) else { return done };
         let known = message
             .forward
             .is_some_and(|(origin, number)| !self.broker.sessions.is_new_from(origin, number));
         if known {
             return done;
+        }
+        if message.forward.is_some_and(|(origin, number)| self.is_too_early(origin, number)) {
+            return Some(Taken::TooEarly);
         }
         let tenant: Arc<str> = self.tenant_name(frame.tenant().unwrap_or_default());
         let mut matches = std::mem::take(&mut self.broker.scratch.matches);
@@ -149,7 +202,7 @@ impl Plane {
                 )),
                 Room::Full | Room::Failed => {
                     self.metrics.messages_refused_full.add(1);
-                    refused
+                    Some(Taken::Refused)
                 }
             };
         self.broker.scratch.matches = matches;
@@ -197,10 +250,10 @@ impl Plane {
     fn commit_arrival(&mut self, transaction: Transaction) -> Taken {
         let broker = &mut self.broker;
         match broker.sessions.commit(&mut broker.log, transaction) {
-            Ok(ticket) => Taken { ticket, accepted: true },
+            Ok(ticket) => Taken::Done(ticket),
             Err(room) => {
                 tracing::error!(?room, "a message of another shard could not be recorded");
-                Taken { ticket: None, accepted: false }
+                Taken::Refused
             }
         }
     }
@@ -247,8 +300,13 @@ impl Plane {
     /// Sends what is durable here and still to be taken by other shards.
     pub(crate) fn send_forwards(&mut self) {
         let origin = self.broker.sessions.origin();
+        let now = self.now;
+        self.broker.arriving.pauses.retain(|_, until| *until > now);
         for shard in (0..self.outbox.shards()).map(ShardIndex).filter(|shard| *shard != self.index)
         {
+            if self.broker.arriving.pauses.contains_key(&shard) {
+                continue;
+            }
             while self.outbox.has_message_room(self.settings.message_bytes_max)
                 && let Some((number, parcel)) = self.broker.sessions.next_forward(shard.0)
             {

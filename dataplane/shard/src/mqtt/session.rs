@@ -317,6 +317,11 @@ impl Session {
         !self.owed.is_empty()
     }
 
+    /// Whether a PUBREC is owed for this identifier.
+    pub(crate) fn owes_pubrec(&self, packet_id: u16) -> bool {
+        self.owed.iter().any(|owed| owed.packet_id == packet_id && owed.exactly_once)
+    }
+
     /// Messages that wait for their answer.
     pub(super) fn owed(&self) -> usize {
         self.owed.len()

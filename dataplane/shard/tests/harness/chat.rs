@@ -135,6 +135,16 @@ impl Chat {
         Chat { clean: false, expiry_s, ..self }
     }
 
+    /// With another password.
+    pub fn with_password(self, password: &str) -> Chat {
+        Chat { password: password.to_owned(), ..self }
+    }
+
+    /// With a receive maximum.
+    pub fn with_receive_max(self, receive_max: u16) -> Chat {
+        Chat { receive_max, ..self }
+    }
+
     /// The same in 3.1.1.
     pub fn v311(self) -> Chat {
         Chat { level: ProtocolLevel::V311, ..self }
@@ -288,6 +298,11 @@ impl Chat {
     /// Whether all that was published is answered to the end.
     pub fn owes_nothing(&self) -> bool {
         self.outgoing.is_empty()
+    }
+
+    /// Whether every QoS 2 message that came has been released.
+    pub fn received_is_released(&self) -> bool {
+        self.received.is_empty()
     }
 
     /// Messages that are not answered to the end.

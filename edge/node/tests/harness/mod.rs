@@ -1,5 +1,6 @@
 //! The node's binary as a process, with a replica from a file and ports the kernel gives out.
 
+#![allow(dead_code, reason = "each test file uses its part")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that fails says so by panicking")]
 
 use serde_json::{Value, json};
@@ -54,14 +55,18 @@ impl Place {
         self.write_config(&all);
     }
 
-    /// Gives the replica tenant `acme` with device `d1`.
+    /// Gives the replica tenant `acme` with device `d1` and messaging addresses `site/#`.
     pub fn seed(&self) {
+        let messaging = json!({ "addresses": [{ "pattern": "site/#", "type": "multicast" }] });
         let secret = json!({ "hash-function": "sha-256", "pwd-hash": SHA256_OF_HONO_SECRET });
         let credential = json!({ "type": "hashed-password", "auth-id": "d1", "secrets": [secret] });
         let page = json!({
             "feed": "test",
             "changes": [
-                { "version": 1, "kind": "tenant", "tenant": "acme", "document": {} },
+                {
+                    "version": 1, "kind": "tenant", "tenant": "acme",
+                    "document": { "messaging": messaging },
+                },
                 { "version": 2, "kind": "device", "tenant": "acme", "device": "d1", "document": {} },
                 {
                     "version": 3, "kind": "credentials", "tenant": "acme", "device": "d1",
