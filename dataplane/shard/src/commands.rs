@@ -182,12 +182,18 @@ impl Plane {
             }
         };
         let level = if packet_id.is_some() { QoS::AtLeastOnce } else { QoS::AtMostOnce };
-        let output = wire.output(io)?;
         let content = Content::of_packet(&topic, &command.payload, false, Properties::EMPTY);
         let to = Recipient::at_most_once(session.level, false, &[], Alias::None);
-        content.encode(&Recipient { qos: level, packet_id, ..to }, output).ok()?;
+        let to = Recipient { qos: level, packet_id, ..to };
+        let written =
+            wire.output(io).is_some_and(|output| session.write_plain(&content, &to, output));
         if wire.stack.is_some() {
             self.flushes.push(key);
+        }
+        if !written {
+            packet_id.and_then(|packet_id| session.acknowledged(packet_id));
+            tracing::debug!(%tenant, %device, command = command.id, "a command does not fit the device's connection");
+            return None;
         }
         self.metrics.commands_sent.add(1);
         Some(if packet_id.is_some() {

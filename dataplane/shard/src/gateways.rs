@@ -19,9 +19,13 @@ use fulcrum_ring::Io;
 use fulcrum_router::{Command, LinkId, Outcome, ShardIndex, owner};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Tenant and device.
 type Names = (Arc<str>, Arc<str>);
+
+/// An answer of the registry that takes longer is given up: it is asked again.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Gateways of one tenant by name, where each is, and a number that says who came last.
 type Here = HashMap<Arc<str>, (LinkId, u64)>;
@@ -69,6 +73,7 @@ struct Question {
     link: LinkId,
     command: Arc<Command>,
     version: u64,
+    asked: Instant,
 }
 
 /// What a shard knows of gateways.
@@ -124,6 +129,11 @@ impl Gateways {
                 self.claimed.remove(&claim.link);
             }
         }
+    }
+
+    /// Whether the registry owes an answer.
+    pub(crate) fn is_asking(&self) -> bool {
+        !self.questions.is_empty()
     }
 
     fn has_any(&self, tenant: &str) -> bool {
@@ -252,7 +262,8 @@ impl Plane {
             return false;
         }
         gateways.last_question = number;
-        let question = Question { names, link, command: command.clone(), version };
+        let (command, asked) = (command.clone(), self.now);
+        let question = Question { names, link, command, version, asked };
         gateways.questions.insert(number, question);
         false
     }
@@ -269,7 +280,7 @@ impl Plane {
         }
         let number = (ticket.0 >> 32) as u32;
         let Some(question) = self.gateways.questions.remove(&number) else { return true };
-        let Question { names: (tenant, device), link, command, version } = question;
+        let Question { names: (tenant, device), link, command, version, .. } = question;
         let names = (tenant.clone(), device.clone());
         match (result, self.gateways.consumers.get_mut(&names)) {
             (Ok(()), Some(Some(claim))) if claim.link == link => {
@@ -292,6 +303,12 @@ impl Plane {
 
     /// Tries again what found the registry busy, and devices whose connection could not take a command when it came.
     pub(crate) fn retry_gateways(&mut self, io: &mut Io<'_>) {
+        let now = self.now;
+        let late = |_: &u32, question: &mut Question| now >= question.asked + ANSWER_TIMEOUT;
+        for (_, question) in self.gateways.questions.extract_if(late) {
+            let Question { names: (tenant, device), link, command, .. } = question;
+            self.retry.unasked.push(Unasked { tenant, device, link, command });
+        }
         for Unasked { tenant, device, link, command } in std::mem::take(&mut self.retry.unasked) {
             if self.may_deliver(&tenant, &device, link, &command) {
                 self.deliver_command(io, link, tenant, device, command);

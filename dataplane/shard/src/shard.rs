@@ -460,7 +460,8 @@ impl Shard {
             io.set_timer(ANOTHER_LOOK, ANOTHER_LOOK_TIMER);
         }
         self.set_session_timer(io);
-        if !self.plane.retry.is_empty() && !self.retry_timer {
+        let retries = !self.plane.retry.is_empty() || self.plane.gateways.is_asking();
+        if retries && !self.retry_timer {
             self.retry_timer = true;
             io.set_timer(RETRY, RETRY_TIMER);
         }

@@ -197,7 +197,7 @@ impl Plane {
         let written = wire.output(io).is_some_and(|output| {
             let content = Content::of_packet(topic, payload, false, Properties::EMPTY);
             let to = Recipient::at_most_once(level, false, &[], Alias::None);
-            content.encode(&Recipient { qos, packet_id, ..to }, output).is_ok()
+            session.write_plain(&content, &Recipient { qos, packet_id, ..to }, output)
         });
         if wire.stack.is_some() {
             self.flushes.push(key);

@@ -34,6 +34,19 @@ impl Plane {
         copy: SelfCopy,
         own: Option<Key>,
     ) -> bool {
+        self.hand_or_drop(io, session, content, None, copy, own)
+    }
+
+    /// The same; `raw` is the packet as it came, if a 3.1.1 subscriber is to get just that.
+    pub(super) fn hand_or_drop(
+        &mut self,
+        io: &mut Io<'_>,
+        session: SessionKey,
+        content: &Content<'_>,
+        raw: Option<&[u8]>,
+        copy: SelfCopy,
+        own: Option<Key>,
+    ) -> bool {
         let Some(link) = self.broker.sessions.link(session) else {
             self.metrics.messages_dropped_offline.add(1);
             return false;
@@ -52,7 +65,10 @@ impl Plane {
         let stacked = wire.stack.is_some();
         let Some(output) = wire.output(io) else { return false };
         let plain = !copy.retain && client.level == ProtocolLevel::V311;
-        let written = if plain {
+        let written = if let (true, Some(raw)) = (plain, raw) {
+            output.extend_from_slice(raw);
+            true
+        } else if plain {
             // Every 3.1.1 subscriber gets the same bytes.
             let encoded = &mut self.broker.scratch.encoded;
             if encoded.is_empty() {

@@ -59,7 +59,8 @@ impl Plane {
             && matches.targets.iter().all(|target| target.link.shard == self.index);
         let in_journal = message.content.retain || message.will.is_some();
         if message.qos == QoS::AtMostOnce && !in_journal && only_here {
-            self.hand_to_all(io, message, matches);
+            let own = message.publisher.map(|(_, connection, _)| connection);
+            self.hand_to_all(io, &message.content, None, matches, own);
             return Routed::Done(ReasonCode::SUCCESS);
         }
         self.pick_members(matches);
@@ -71,14 +72,41 @@ impl Plane {
         routed
     }
 
+    /// Passes a QoS 0 packet of 3.1.1 on as it came; false if that is not possible, and then nothing has happened.
+    pub(crate) fn pass_on(
+        &mut self,
+        io: &mut Io<'_>,
+        (content, raw): (&Content<'_>, &[u8]),
+        matches: &Matches,
+        own: Key,
+    ) -> bool {
+        let here = self.index;
+        if !matches.groups.is_empty()
+            || matches.targets.iter().any(|target| target.link.shard != here)
+        {
+            return false;
+        }
+        self.metrics.messages_received.add(1);
+        self.metrics.payload_bytes_received.add(content.payload.len() as u64);
+        self.broker.self_copies.clear();
+        self.hand_to_all(io, content, Some(raw), matches, Some(own));
+        true
+    }
+
     /// QoS 0 to subscribers of this shard.
-    fn hand_to_all(&mut self, io: &mut Io<'_>, message: &Outgoing<'_>, matches: &Matches) {
+    fn hand_to_all(
+        &mut self,
+        io: &mut Io<'_>,
+        content: &Content<'_>,
+        raw: Option<&[u8]>,
+        matches: &Matches,
+        own: Option<Key>,
+    ) {
         self.broker.scratch.encoded.clear();
-        let own = message.publisher.map(|(_, connection, _)| connection);
         for target in &matches.targets {
             let key = SessionKey(target.link.key);
             let copy = SelfCopy::new(false, matches.ids(target));
-            self.hand_at_most_once(io, key, &message.content, copy, own);
+            self.hand_or_drop(io, key, content, raw, copy, own);
         }
     }
 

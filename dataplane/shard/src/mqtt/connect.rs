@@ -26,7 +26,6 @@ use fulcrum_router::{owner, pattern_matches};
 use fulcrum_sessions::{Attach, AttachRefused, Room, Will};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 /// Longest client identifier, in bytes: it is kept in memory and in the session journal.
 const CLIENT_ID_BYTES_MAX: usize = 1024;
@@ -110,8 +109,8 @@ impl Session {
             turn.plane.count_refusal(Refusal::Unavailable);
             return self.turn_away(turn, ReasonCode::SERVER_UNAVAILABLE);
         }
-        self.method = wishes.method.map(Into::into);
-        self.keep_alive = Duration::from_secs(u64::from(connect.keep_alive_s));
+        self.shows_tokens = wishes.method.is_some();
+        self.keep_alive_s = connect.keep_alive_s;
         self.asked_version = turn.plane.identity_version;
         self.phase = Phase::Authenticating { since: turn.plane.now };
         Flow::Again(Hold::Registry)
@@ -317,7 +316,7 @@ impl Session {
                 Some(Property::TopicAliasMaximum(ALIASES_MAX)),
                 assigned.map(Property::AssignedClientIdentifier),
                 server_keep_alive.map(Property::ServerKeepAlive),
-                self.method.as_deref().map(Property::AuthenticationMethod),
+                self.shows_tokens.then_some(Property::AuthenticationMethod(JWT_METHOD)),
             ];
             for property in all.into_iter().flatten() {
                 // Each is there once and permitted.
@@ -326,7 +325,7 @@ impl Session {
             let _ =
                 v5::encode_connack(present, ReasonCode::SUCCESS, properties.properties(), output);
             if let Some(seconds) = server_keep_alive {
-                self.keep_alive = Duration::from_secs(u64::from(seconds));
+                self.keep_alive_s = seconds;
             }
         }
         turn.plane.broker.sessions.wake(self.session);

@@ -247,12 +247,8 @@ impl Session {
             let body = report_body(failure, &correlation, now_ms);
             let content = Content::of_packet(&topic, body.as_bytes(), false, Properties::EMPTY);
             let to = Recipient::at_most_once(self.level, false, &[], Alias::None);
-            let before = output.len();
             // A topic too long for a packet is the publisher's doing: it does without the report.
-            let encoded = content.encode(&to, output);
-            if encoded.is_err() || output.len() - before > self.packet_bytes_max as usize {
-                output.truncate(before);
-            }
+            let _ = self.write_plain(&content, &to, output);
         }
         match concern.on_error {
             OnError::Default if has_subscription => Sequel::Acknowledge,
@@ -260,6 +256,23 @@ impl Session {
             OnError::Ignore => Sequel::Acknowledge,
             OnError::SkipAck => Sequel::Nothing,
         }
+    }
+
+    /// Writes a message of the device API as it is; false, and nothing written, if it is none the protocol or the peer
+    /// takes [MQTT-3.1.2-24].
+    pub(crate) fn write_plain(
+        &self,
+        content: &Content<'_>,
+        to: &Recipient<'_>,
+        output: &mut Vec<u8>,
+    ) -> bool {
+        let before = output.len();
+        let encoded = content.encode(to, output);
+        let fits = output.len() - before <= self.packet_bytes_max as usize;
+        if encoded.is_err() || !fits {
+            output.truncate(before);
+        }
+        encoded.is_ok() && fits
     }
 
     /// Whether the client is told of errors about `device`.

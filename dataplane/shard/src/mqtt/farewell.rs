@@ -51,7 +51,7 @@ impl Session {
             }
         }
         // The method is the one of the CONNECT [MQTT5-4.12.1-1]; without one there is no AUTH [MQTT5-4.12.0-6].
-        let same = self.method.is_some() && method == self.method.as_deref();
+        let same = self.shows_tokens && method == Some(JWT_METHOD);
         let (true, ReasonCode::REAUTHENTICATE, Some(token)) = (same, reason, data) else {
             return self.break_off(turn, ReasonCode::PROTOCOL_ERROR);
         };

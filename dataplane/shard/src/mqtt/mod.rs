@@ -7,6 +7,7 @@
 //! to the connection's output; whatever concerns others goes through the [`Plane`](crate::plane::Plane).
 
 mod alias;
+mod answers;
 mod connect;
 mod content;
 mod device_bag;

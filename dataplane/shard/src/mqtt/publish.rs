@@ -6,7 +6,7 @@ use super::topics::is_device_topic;
 use crate::broker::{Publication, Routed};
 use crate::flow::Flow;
 use crate::turn::Turn;
-use fulcrum_mqtt::{Property, ProtocolLevel, Publish, QoS, ReasonCode};
+use fulcrum_mqtt::{Properties, Property, ProtocolLevel, Publish, QoS, ReasonCode};
 use fulcrum_router::{LinkId, Matches, pattern_matches};
 
 use super::alias::AliasError;
@@ -30,7 +30,53 @@ pub(super) enum To {
     Messaging(Box<Matches>),
 }
 
+/// A QoS 0 PUBLISH without RETAIN.
+const PLAIN_PUBLISH: u8 = 0x30;
+
 impl Session {
+    /// Takes the packet at the front of `bytes` if it is a plain PUBLISH of 3.1.1 to the topic of the one before: what was
+    /// found out about that one holds for it, and 3.1.1 subscribers get it as it came. How many bytes it has; `None`:
+    /// it is to be decoded.
+    pub(super) fn publish_again(&mut self, turn: &mut Turn<'_, '_>, bytes: &[u8]) -> Option<usize> {
+        if self.level != ProtocolLevel::V311 || bytes.first() != Some(&PLAIN_PUBLISH) {
+            return None;
+        }
+        let (head, remaining) = match bytes {
+            [_, low, ..] if *low < 0x80 => (2, usize::from(*low)),
+            [_, low, high, ..] if *high < 0x80 => {
+                (3, usize::from(*low & 0x7f) | usize::from(*high) << 7)
+            }
+            _ => return None,
+        };
+        let packet = bytes.get(..head + remaining)?;
+        if packet.len() > turn.plane.settings.message_bytes_max {
+            return None;
+        }
+        let route = self.route.as_deref_mut()?;
+        let To::Messaging(matches) = &mut route.to else { return None };
+        let topic_end = head + 2 + route.topic.len();
+        let same = packet.get(head..head + 2)? == (route.topic.len() as u16).to_be_bytes()
+            && packet.get(head + 2..topic_end)? == route.topic.as_bytes();
+        let tenant = &self.principal.as_ref()?.tenant;
+        if !same || !turn.plane.broker.topics.is_current(tenant, matches) {
+            return None;
+        }
+        let payload = &packet[topic_end..];
+        let content = Content::of_packet(&route.topic, payload, false, Properties::EMPTY);
+        let own = turn.wire.key;
+        if !turn.plane.pass_on(turn.io, (&content, packet), matches, own) {
+            return None;
+        }
+        for copy in std::mem::take(&mut turn.plane.broker.self_copies) {
+            // The publisher speaks 3.1.1, so its copy is the packet too.
+            if let Some(output) = turn.wire.output(turn.io) {
+                debug_assert!(!copy.retain);
+                output.extend_from_slice(packet);
+            }
+        }
+        Some(packet.len())
+    }
+
     pub(super) fn publish(&mut self, turn: &mut Turn<'_, '_>, publish: &Publish<'_>) -> Flow {
         if publish.properties.is_empty() {
             return self.publish_named(turn, publish);

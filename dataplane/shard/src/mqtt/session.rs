@@ -1,6 +1,7 @@
 //! One MQTT connection's state and what its packets mean.
 
 use super::alias::{Given, Received};
+use super::answers::{Answers, Owed};
 use super::connect::Counted;
 use super::content::{Alias, Content, Recipient};
 use super::device_errors::Concern;
@@ -23,7 +24,7 @@ use fulcrum_mqtt::{
 use fulcrum_ring::Io;
 use fulcrum_router::{DeliveryId, Outcome, ShardIndex};
 use fulcrum_sessions::{Ack, Leave, SessionKey};
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -52,16 +53,6 @@ pub(crate) enum Phase {
     Connected,
 }
 
-/// A message of the peer that is to be answered with PUBACK or PUBREC.
-struct Owed {
-    packet_id: u16,
-    exactly_once: bool,
-    /// The answer, once it is due.
-    reason: Option<ReasonCode>,
-    /// What is to be known if it fails, of a message of the device API.
-    concern: Option<Concern>,
-}
-
 /// One MQTT connection.
 pub(crate) struct Session {
     pub phase: Phase,
@@ -74,7 +65,8 @@ pub(crate) struct Session {
     /// Its session in the shard's session state, once attached.
     pub session: SessionKey,
     pub client_id: Box<str>,
-    pub keep_alive: Duration,
+    /// Seconds.
+    pub keep_alive_s: u16,
     /// What the peer takes: largest packet in bytes, messages at QoS above 0 under way.
     pub packet_bytes_max: u32,
     pub receive_max: u16,
@@ -93,17 +85,16 @@ pub(crate) struct Session {
     pub subscribing: Option<Box<[ReasonCode]>>,
     /// How many commits and shards the packet at the front of the input waits for.
     pub waits: u16,
-    /// Method of enhanced authentication, if the client uses it.
-    pub method: Option<Box<str>>,
+    /// Whether the client uses enhanced authentication, with the one method there is.
+    pub shows_tokens: bool,
     pub(super) received_aliases: Option<Box<Received>>,
     pub(super) given_aliases: Option<Box<Given>>,
     /// Since when the registry owes an answer about a device.
     pub(super) asking_since: Option<Instant>,
     /// The registry's version when it was asked: its answer may be as old.
     pub(super) asked_version: u64,
-    /// Messages at QoS 1 and 2 from the peer in the order they came. Their PUBACKs and PUBRECs leave in that order
-    /// [MQTT-4.6.0-2] [MQTT-4.6.0-3], though they are settled in any.
-    owed: VecDeque<Owed>,
+    /// What messages of the peer at QoS 1 and 2 are answered with.
+    owed: Answers,
     outgoing: Option<Box<UnderWay>>,
 }
 
@@ -129,7 +120,7 @@ impl Session {
             valid_until: None,
             session: SessionKey(u64::MAX),
             client_id: Box::default(),
-            keep_alive: Duration::ZERO,
+            keep_alive_s: 0,
             packet_bytes_max: u32::MAX,
             receive_max: u16::MAX,
             route: None,
@@ -140,12 +131,12 @@ impl Session {
             leave: Leave { keep_will: true, expiry_s: None },
             subscribing: None,
             waits: 0,
-            method: None,
+            shows_tokens: false,
             received_aliases: None,
             given_aliases: None,
             asking_since: None,
             asked_version: 0,
-            owed: VecDeque::new(),
+            owed: Answers::default(),
             outgoing: None,
         }
     }
@@ -176,8 +167,9 @@ impl Session {
             Phase::Admitted | Phase::Attached { .. } => Some(last_input + connect_timeout),
             Phase::Connected => {
                 // One and a half times the keep-alive [MQTT-3.1.2-24] [MQTT-3.1.2-22].
-                let silent = last_input + self.keep_alive * 3 / 2;
-                let silent = (!self.keep_alive.is_zero()).then_some(silent);
+                let silent =
+                    last_input + Duration::from_millis(1500) * u32::from(self.keep_alive_s);
+                let silent = (self.keep_alive_s > 0).then_some(silent);
                 silent.into_iter().chain(self.valid_until).min()
             }
         }
@@ -198,6 +190,11 @@ impl Session {
 
     /// Takes the packet at the front of `bytes`.
     pub(crate) fn step(&mut self, turn: &mut Turn<'_, '_>, bytes: &[u8]) -> Step {
+        if self.is_open()
+            && let Some(used) = self.publish_again(turn, bytes)
+        {
+            return Step::Used(used);
+        }
         let message_bytes_max = turn.plane.settings.message_bytes_max;
         let (level, packet_bytes_max) = match self.phase {
             Phase::Connected => (Some(self.level), message_bytes_max),
@@ -287,34 +284,30 @@ impl Session {
     /// Notes a message of the peer that is to be answered with PUBACK or PUBREC.
     pub(crate) fn owe(&mut self, packet_id: u16, qos: QoS) {
         let exactly_once = qos == QoS::ExactlyOnce;
-        self.owed.push_back(Owed { packet_id, exactly_once, reason: None, concern: None });
+        self.owed.push(Owed { packet_id, exactly_once, reason: None, concern: None });
     }
 
     /// The same of a message of the device API.
     pub(super) fn owe_device(&mut self, packet_id: u16, qos: QoS, concern: Concern) {
         let exactly_once = qos == QoS::ExactlyOnce;
         let concern = Some(concern);
-        self.owed.push_back(Owed { packet_id, exactly_once, reason: None, concern });
+        self.owed.push(Owed { packet_id, exactly_once, reason: None, concern });
     }
 
     /// What is to be known about the oldest unanswered message with this identifier, which has failed.
     pub(crate) fn take_concern(&mut self, packet_id: u16) -> Option<Concern> {
-        let mut owed = self.owed.iter_mut();
-        owed.find(|owed| owed.packet_id == packet_id && owed.reason.is_none())?.concern.take()
+        self.owed.waiting(packet_id)?.concern.take()
     }
 
     /// The oldest unanswered message with this identifier is never answered: writes every answer whose turn it is now.
     pub(super) fn leave_unanswered(&mut self, packet_id: u16, output: &mut Vec<u8>) {
-        let waits = |owed: &Owed| owed.packet_id == packet_id && owed.reason.is_none();
-        if let Some(place) = self.owed.iter().position(waits) {
-            self.owed.remove(place);
-        }
+        self.owed.give_up(packet_id);
         self.write_due_answers(output);
     }
 
     /// Whether messages wait for their answer: it comes with a commit or a consumer's outcome.
     pub(crate) fn owes_answers(&self) -> bool {
-        !self.owed.is_empty()
+        self.owed.len() > 0
     }
 
     /// Whether a PUBREC is owed for this identifier.
@@ -329,22 +322,19 @@ impl Session {
 
     /// The oldest unanswered message with this identifier is settled: writes every answer whose turn it is.
     pub(crate) fn settle(&mut self, packet_id: u16, reason: ReasonCode, output: &mut Vec<u8>) {
-        let mut owed = self.owed.iter_mut();
-        if let Some(owed) = owed.find(|owed| owed.packet_id == packet_id && owed.reason.is_none()) {
+        if let Some(owed) = self.owed.waiting(packet_id) {
             owed.reason = Some(reason);
         }
         self.write_due_answers(output);
     }
 
     fn write_due_answers(&mut self, output: &mut Vec<u8>) {
-        while let Some(Owed { packet_id, exactly_once, reason: Some(reason), .. }) =
-            self.owed.front()
-        {
+        while let Some(Owed { packet_id, exactly_once, reason, .. }) = self.owed.pop_due() {
+            let reason = reason.unwrap_or(ReasonCode::SUCCESS);
             match exactly_once {
-                false => put_puback(self.level, *packet_id, *reason, output),
-                true => put_pubrec(self.level, *packet_id, *reason, output),
+                false => put_puback(self.level, packet_id, reason, output),
+                true => put_pubrec(self.level, packet_id, reason, output),
             }
-            self.owed.pop_front();
         }
     }
 
