@@ -19,11 +19,6 @@ const STATEMENTS: &str = "docs/protocols/mqtt-conformance.toml";
 const TESTS: &str = "tests/mqtt";
 /// Where the codec names what a peer can break.
 const CLAUSES: &str = "dataplane/wire/mqtt/src/clause.rs";
-/// What the tests need beside Python, at the versions they are written for.
-const PACKAGES: [&str; 2] = ["pytest==9.2.0", "pytest-xdist==3.8.0"];
-/// Where npm is told what MQTT.js is, and which of its folders has it afterwards.
-const MQTTJS: &str = "tests/mqtt/mqttjs";
-const NODE_MODULES: &str = "node_modules";
 /// Tests wait more than they work.
 const PROCESSES: &str = "8";
 
@@ -65,6 +60,27 @@ type Coverage = BTreeMap<Name, BTreeSet<String>>;
 
 /// Lists what is covered; a gap is a failure unless only a report is wanted.
 pub fn report(root: &Path, only_report: bool) -> Result<(), Failure> {
+    let faults = faults(root, print)?;
+    if only_report && !faults.is_empty() {
+        println!("\n{} faults:\n  {}", faults.len(), faults.join("\n  "));
+        return Ok(());
+    }
+    verdict(faults)
+}
+
+/// Counts what is covered; a gap is a failure.
+pub fn check(root: &Path) -> Result<(), Failure> {
+    verdict(faults(root, |_, _, _| ())?)
+}
+
+fn verdict(faults: Vec<String>) -> Result<(), Failure> {
+    if faults.is_empty() { Ok(()) } else { Err(Failure::Documents(faults)) }
+}
+
+fn faults(
+    root: &Path,
+    show: impl Fn(&Name, &Statement, &BTreeSet<String>),
+) -> Result<Vec<String>, Failure> {
     let statements = statements(root)?;
     let coverage = coverage(root)?;
     let mut faults = Vec::new();
@@ -73,7 +89,7 @@ pub fn report(root: &Path, only_report: bool) -> Result<(), Failure> {
         let mut counts = Counts::default();
         for (name, statement) in statements.iter().filter(|(name, _)| name.version == version) {
             let tests = coverage.get(name).cloned().unwrap_or_default();
-            print(name, statement, &tests);
+            show(name, statement, &tests);
             counts.add(statement, &tests);
             faults.extend(fault(name, statement, &tests));
         }
@@ -83,14 +99,7 @@ pub fn report(root: &Path, only_report: bool) -> Result<(), Failure> {
         let tests: Vec<_> = tests.iter().map(String::as_str).collect();
         faults.push(format!("{} is no statement; named by {}", name.text, tests.join(", ")));
     }
-    if faults.is_empty() {
-        return Ok(());
-    }
-    if only_report {
-        println!("\n{} faults:\n  {}", faults.len(), faults.join("\n  "));
-        return Ok(());
-    }
-    Err(Failure::Documents(faults))
+    Ok(faults)
 }
 
 /// Runs the tests against a debug node, or against what `arguments` name.
@@ -100,53 +109,15 @@ pub fn run(
     edge: &Path,
     arguments: &[String],
 ) -> Result<(), Failure> {
-    install_packages(root, &clients.python)?;
-    let modules = install_mqttjs(root)?;
     // Side by side those that do not meet; then those that want the broker for themselves.
     for selection in [["-m", "not hostile", "-n", PROCESSES].as_slice(), &["-m", "hostile"]] {
         let mut command = Cargo::plain(&clients.python, root);
         command.args(["-m", "pytest", TESTS]).args(selection).args(arguments);
         command.env("FULCRUM_EDGE_BINARY", edge).env("PYTHONDONTWRITEBYTECODE", "1");
-        command.env("MQTTJS_MODULES", &modules);
+        command.env("MQTTJS_MODULES", &clients.node_modules);
         Cargo::run(command)?;
     }
     Ok(())
-}
-
-fn install_packages(root: &Path, python: &Path) -> Result<(), Failure> {
-    for package in PACKAGES {
-        let (name, version) = package.split_once("==").unwrap_or((package, ""));
-        let mut check = Cargo::plain(python, root);
-        let code =
-            format!("import importlib.metadata as m; assert m.version('{name}') == '{version}'");
-        check.args(["-c", &code]);
-        if !Cargo::succeeds(check) {
-            let mut install = Cargo::plain(python, root);
-            install.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
-            install.arg(package);
-            Cargo::run(install)?;
-        }
-    }
-    Ok(())
-}
-
-/// Puts MQTT.js below the target folder. Without npm its tests are skipped, and say so.
-fn install_mqttjs(root: &Path) -> Result<PathBuf, Failure> {
-    let folder = Cargo::target_directory(root)?.join("mqttjs");
-    let wanted = read(&root.join(MQTTJS).join("package.json"))?;
-    let is_there = fs::read_to_string(folder.join("package.json")).is_ok_and(|has| has == wanted)
-        && folder.join(NODE_MODULES).join("mqtt").is_dir();
-    let mut npm = Cargo::plain("npm", root);
-    npm.arg("--version");
-    if !is_there && Cargo::succeeds(npm) {
-        let copied = fs::create_dir_all(&folder)
-            .and_then(|()| fs::write(folder.join("package.json"), &wanted));
-        copied.map_err(|source| Failure::Read { path: folder.clone(), source })?;
-        let mut install = Cargo::plain("npm", root);
-        install.args(["install", "--silent", "--no-audit", "--no-fund", "--prefix"]).arg(&folder);
-        Cargo::run(install)?;
-    }
-    Ok(folder.join(NODE_MODULES))
 }
 
 fn statements(root: &Path) -> Result<BTreeMap<Name, Statement>, Failure> {

@@ -33,6 +33,14 @@ pub enum Failure {
         /// The system's reason.
         source: io::Error,
     },
+    /// A file cannot be written.
+    #[error("cannot write {}: {source}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
     /// Documents that are not right.
     #[error("{} faults in the documents:\n  {}", .0.len(), .0.join("\n  "))]
     Documents(Vec<String>),

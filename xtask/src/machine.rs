@@ -6,32 +6,38 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Programs and the Debian packages they come from.
-const PROGRAMS: [(&str, &str); 4] = [
+/// Programs and the Debian packages they come from, a package's programs side by side.
+const PROGRAMS: [(&str, &str); 8] = [
     ("mosquitto_pub", "mosquitto-clients"),
     ("mosquitto_sub", "mosquitto-clients"),
+    ("mosquitto_rr", "mosquitto-clients"),
     ("curl", "curl"),
+    ("openssl", "openssl"),
     ("python3", "python3"),
+    ("node", "nodejs"),
+    ("npm", "npm"),
 ];
-/// The version the tests are written for.
-const PAHO: &str = "paho-mqtt==2.1.0";
+/// What the tests need beside Python, at the versions they are written for.
+const PYTHON_PACKAGES: [&str; 3] = ["paho-mqtt==2.1.0", "pytest==9.2.0", "pytest-xdist==3.8.0"];
+/// Where npm is told what MQTT.js is.
+const MQTTJS: &str = "tests/mqtt/mqttjs/package.json";
 
 /// What the tests with real clients are run with.
 pub struct Clients {
-    /// A Python that has paho-mqtt.
+    /// A Python that has paho-mqtt and pytest.
     pub python: PathBuf,
+    /// The folder where Node.js finds MQTT.js.
+    pub node_modules: PathBuf,
 }
 
 /// Installs what is missing.
 pub fn prepare(root: &Path) -> Result<Clients, Failure> {
     install_packages(root)?;
-    let venv = Cargo::target_directory(root)?.join("venv");
-    let python = venv.join("bin/python");
-    if !has_paho(&python, root) {
-        make_venv(&venv, &python, root)?;
-    }
-    println!("    mosquitto-clients, curl and {PAHO} are here");
-    Ok(Clients { python })
+    let target = Cargo::target_directory(root)?;
+    let python = install_python_packages(&target.join("venv"), root)?;
+    let node_modules = install_mqttjs(&target.join("mqttjs"), root)?;
+    println!("    mosquitto-clients, curl, {} and MQTT.js are here", PYTHON_PACKAGES.join(", "));
+    Ok(Clients { python, node_modules })
 }
 
 fn install_packages(root: &Path) -> Result<(), Failure> {
@@ -59,8 +65,8 @@ fn apt_get(arguments: &[&str], root: &Path) -> Result<(), Failure> {
     let by_hand = || {
         Failure::Machine(format!(
             "the tests with real clients need programs that are missing here, and this user cannot install them.\n  \
-             As root: apt-get {}\n  On other systems: the packages that hold mosquitto_pub, mosquitto_sub, curl and \
-             python3. Without them: cargo xtask test --quick",
+             As root: apt-get {}\n  On other systems: the packages that hold mosquitto_pub, mosquitto_sub, \
+             mosquitto_rr, curl, openssl, python3, node and npm. Without them: cargo xtask test --quick",
             arguments.join(" ")
         ))
     };
@@ -86,16 +92,26 @@ fn apt_get(arguments: &[&str], root: &Path) -> Result<(), Failure> {
     Cargo::run(command)
 }
 
-fn has_paho(python: &Path, root: &Path) -> bool {
-    let version = PAHO.rsplit('=').next().unwrap_or_default();
-    let mut command = Cargo::plain(python, root);
-    let check =
-        format!("import importlib.metadata as m; assert m.version('paho-mqtt') == '{version}'");
-    command.args(["-c", &check]);
-    Cargo::succeeds(command)
+/// Gives the Python that has them.
+fn install_python_packages(venv: &Path, root: &Path) -> Result<PathBuf, Failure> {
+    let python = venv.join("bin/python");
+    let mut check = Cargo::plain(&python, root);
+    let code = "import importlib.metadata as m, sys\n\
+                for package in sys.argv[1:]:\n    \
+                name, version = package.split('==')\n    \
+                assert m.version(name) == version";
+    check.args(["-c", code]).args(PYTHON_PACKAGES);
+    if !Cargo::succeeds(check) {
+        make_venv(venv, root)?;
+        let mut install = Cargo::plain(&python, root);
+        install.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
+        install.args(PYTHON_PACKAGES);
+        Cargo::run(install)?;
+    }
+    Ok(python)
 }
 
-fn make_venv(venv: &Path, python: &Path, root: &Path) -> Result<(), Failure> {
+fn make_venv(venv: &Path, root: &Path) -> Result<(), Failure> {
     // What an interrupted run left over.
     let _ = fs::remove_dir_all(venv);
     let make = || {
@@ -108,7 +124,29 @@ fn make_venv(venv: &Path, python: &Path, root: &Path) -> Result<(), Failure> {
         apt_get(&["install", "--yes", "--no-install-recommends", "python3-venv"], root)?;
         make()?;
     }
-    let mut command = Cargo::plain(python, root);
-    command.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", PAHO]);
-    Cargo::run(command)
+    Ok(())
+}
+
+/// Gives the folder that has it.
+fn install_mqttjs(folder: &Path, root: &Path) -> Result<PathBuf, Failure> {
+    let node_modules = folder.join("node_modules");
+    let source = root.join(MQTTJS);
+    let wanted = fs::read_to_string(&source)
+        .map_err(|error| Failure::Read { path: source.clone(), source: error })?;
+    // Written last, so that it is there only when everything is.
+    let mark = folder.join("installed.json");
+    if fs::read_to_string(&mark).is_ok_and(|has| has == wanted) {
+        return Ok(node_modules);
+    }
+    let write = |path: &Path| {
+        fs::create_dir_all(folder)
+            .and_then(|()| fs::write(path, &wanted))
+            .map_err(|source| Failure::Write { path: path.to_owned(), source })
+    };
+    write(&folder.join("package.json"))?;
+    let mut install = Cargo::plain("npm", root);
+    install.args(["install", "--silent", "--no-audit", "--no-fund", "--prefix"]).arg(folder);
+    Cargo::run(install)?;
+    write(&mark)?;
+    Ok(node_modules)
 }

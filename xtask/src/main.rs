@@ -34,9 +34,10 @@ Examples:
 
 #[derive(Debug, Subcommand)]
 enum Chore {
-    /// Everything: format, lints, Rust tests, the load test runner's own tests, real clients, the demo's proof, documents.
+    /// Everything: format, documents, lints, Rust tests, fuzz corpora, the load test runner's own tests, conformance to
+    /// MQTT, real clients, the demo's proof.
     Test {
-        /// Without real clients and the demo.
+        /// Without conformance tests, real clients and the demo.
         #[arg(long)]
         quick: bool,
     },
@@ -94,7 +95,7 @@ fn carry_out(chore: Chore, steps: &mut Steps) -> Result<(), Failure> {
     match chore {
         Chore::Test { quick } => test(quick, steps),
         Chore::Clients { filter } => {
-            let clients = steps.step("what the tests with real clients need", machine::prepare)?;
+            let clients = prepare(steps)?;
             build_binaries(steps)?;
             run_clients(&clients, filter.as_deref(), steps)
         }
@@ -104,7 +105,11 @@ fn carry_out(chore: Chore, steps: &mut Steps) -> Result<(), Failure> {
         }
         Chore::Architecture => architecture(steps),
         Chore::Documents => steps.step("documents", documents::check),
-        Chore::Conformance { run: true, arguments, .. } => run_conformance(&arguments, steps),
+        Chore::Conformance { run: true, arguments, .. } => {
+            let clients = prepare(steps)?;
+            build_binaries(steps)?;
+            run_conformance(&clients, &arguments, steps)
+        }
         Chore::Conformance { report, .. } => {
             steps.step("conformance to MQTT", |root| conformance::report(root, report))
         }
@@ -113,15 +118,13 @@ fn carry_out(chore: Chore, steps: &mut Steps) -> Result<(), Failure> {
 
 fn test(quick: bool, steps: &mut Steps) -> Result<(), Failure> {
     // First, because it is the step that can fail for want of a network or a privilege.
-    let clients = if quick {
-        None
-    } else {
-        Some(steps.step("what the tests with real clients need", machine::prepare)?)
-    };
+    let clients = if quick { None } else { Some(prepare(steps)?) };
     steps.cargo("format", &["fmt", "--all", "--check"])?;
     steps.step("documents", documents::check)?;
+    steps.step("statements of MQTT", conformance::check)?;
     steps.cargo("lints", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
-    steps.cargo("Rust tests", &["test", "--workspace"])?;
+    steps.cargo("build", &["test", "--workspace", "--no-run"])?;
+    steps.cargo("Rust and documentation tests", &["test", "--workspace"])?;
     steps.step("fuzz corpora", |root| {
         // A workspace of its own, but for what it builds: most of that is there already.
         let target = Cargo::target_directory(root)?;
@@ -139,10 +142,15 @@ fn test(quick: bool, steps: &mut Steps) -> Result<(), Failure> {
     })?;
     if let Some(clients) = clients {
         build_binaries(steps)?;
+        run_conformance(&clients, &[], steps)?;
         run_clients(&clients, None, steps)?;
         run_demo(&[], steps)?;
     }
     Ok(())
+}
+
+fn prepare(steps: &mut Steps) -> Result<machine::Clients, Failure> {
+    steps.step("what the tests with real clients need", machine::prepare)
 }
 
 /// The whole workspace's binaries, so that they share the features and the artefacts of the Rust tests.
@@ -177,11 +185,13 @@ fn run_clients(
     })
 }
 
-fn run_conformance(arguments: &[String], steps: &mut Steps) -> Result<(), Failure> {
-    let clients = steps.step("what the tests with real clients need", machine::prepare)?;
-    build_binaries(steps)?;
+fn run_conformance(
+    clients: &machine::Clients,
+    arguments: &[String],
+    steps: &mut Steps,
+) -> Result<(), Failure> {
     let edge = steps.binaries()?.join("fulcrum-edge");
-    steps.step("conformance tests", |root| conformance::run(root, &clients, &edge, arguments))
+    steps.step("conformance tests", |root| conformance::run(root, clients, &edge, arguments))
 }
 
 fn run_demo(arguments: &[String], steps: &mut Steps) -> Result<(), Failure> {
