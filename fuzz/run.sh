@@ -27,6 +27,7 @@ fuzz() {
     done
 }
 
+# Small: short inputs, and one for each place in the code, not for each number of times it is passed.
 # Inputs with names of their own stay; those with libFuzzer's names (a hash) are chosen anew.
 keep() {
     cargo run --quiet --no-default-features --example seeds
@@ -34,7 +35,7 @@ keep() {
         mkdir -p "grown/$target" "corpus/$target"
         rm -rf "kept/$target" && mkdir -p "kept/$target"
         cargo fuzz run "$target" "kept/$target" "seeds/$target" "corpus/$target" "grown/$target" -- \
-            $limits -set_cover_merge=1
+            $limits -max_len=1024 -use_counters=0 -set_cover_merge=1
         find "corpus/$target" -type f -name "$hash" -delete
         for input in "kept/$target"/*; do
             known "$input" "seeds/$target"/* "corpus/$target"/* || mv "$input" "corpus/$target/"

@@ -129,7 +129,7 @@ fn talk(server: &mut Server, script: &mut Script<'_>, choice: u8) {
     let mut client = ClientConnection::new(Arc::clone(config), name).expect("a usable name");
     let websocket = choice & 4 != 0;
     let mut sent = Vec::new();
-    let (mut changed, mut left) = (false, false);
+    let (mut changed, mut left, mut deaf) = (false, false, false);
     if websocket {
         let _ = client.writer().write_all(REQUEST.as_bytes());
     }
@@ -143,7 +143,8 @@ fn talk(server: &mut Server, script: &mut Script<'_>, choice: u8) {
                     sent.extend(bytes);
                 }
             }
-            1 => {
+            // A handshake is not left with an alert of one's own: rustls' client does not expect it.
+            1 if !client.is_handshaking() => {
                 client.send_close_notify();
                 left = true;
             }
@@ -175,10 +176,8 @@ fn talk(server: &mut Server, script: &mut Script<'_>, choice: u8) {
         }
         let answer = std::mem::take(&mut server.out);
         let mut rest = answer.as_slice();
-        while !rest.is_empty() && client.read_tls(&mut rest).is_ok_and(|read| read > 0) {
-            if client.process_new_packets().is_err() {
-                break;
-            }
+        while !rest.is_empty() && !deaf && client.read_tls(&mut rest).is_ok_and(|read| read > 0) {
+            deaf = client.process_new_packets().is_err();
         }
         if script.is_over() && line.is_empty() && answer.is_empty() && !client.wants_write() {
             break;
