@@ -17,6 +17,9 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
+/// A journal that has no room for so many bytes counts as full.
+const FULL_BYTES: usize = 16 * 1024;
+
 /// Who is told that a stored message is durable.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Waiter {
@@ -335,7 +338,10 @@ impl Stored {
     fn publish(&self, metrics: &ShardMetrics) {
         let journal = self.partition.metrics();
         let state = match self.partition.state() {
-            PartitionState::Healthy => 0,
+            // Who asks for room first is never refused by the journal itself.
+            PartitionState::Healthy => {
+                u64::from(matches!(self.partition.check_room(FULL_BYTES), Err(AppendError::Full)))
+            }
             PartitionState::Full => 1,
             PartitionState::Failed { .. } => 2,
         };
