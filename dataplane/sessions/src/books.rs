@@ -57,6 +57,8 @@ pub(crate) struct Books {
     pub owed: VecDeque<(Arc<str>, Vec<u8>)>,
     spare: Vec<u8>,
     pub stored_bytes: u64,
+    /// About what the images of durable sessions take, without their queues.
+    pub image_bytes: u64,
 }
 
 impl Books {

@@ -1,4 +1,4 @@
-//! What becomes due: the end of sessions, delayed wills, expired messages in queues.
+//! What becomes due: the end of sessions, delayed wills, expired messages in queues and retained ones.
 //!
 //! Deadlines of a running process are monotonic, so a step of the wall clock expires no session. The wall clock is
 //! in records alone, and in the expiry of messages.
@@ -59,10 +59,15 @@ impl Sessions {
         }
         let sweep = self.clock.sweep_at.unwrap_or(now + SWEEP_EVERY);
         let owes = !self.debts.is_empty() || !self.books.owed.is_empty();
+        let retained = self.retained.next_expiry_ms().map(|at_ms| {
+            // Never at once: a stretch of them goes together.
+            now + Duration::from_millis(at_ms.saturating_sub(self.clock.now_ms)).max(RETRY_AFTER)
+        });
         [
             self.deadlines.first().map(|(at, _)| *at),
             (self.clock.expirable > 0).then_some(sweep),
             owes.then_some(now + RETRY_AFTER),
+            retained,
         ]
         .into_iter()
         .flatten()
@@ -90,6 +95,7 @@ impl Sessions {
             self.expire(log, key, now, out);
         }
         self.sweep(log, now, now_ms);
+        self.retained.expire(&mut self.books, now_ms, ENTRIES_MAX);
     }
 
     fn expire(

@@ -308,6 +308,7 @@ impl Sessions {
     fn forget_in_log(&mut self, key: SessionKey, place: Place) {
         let Some(session) = session_of(&mut self.slots, key) else { return };
         let Some(durable) = session.durable.take() else { return };
+        self.books.image_bytes -= session.image_bytes();
         self.books.unhome(Entity::Session(key), durable.home, Some(place.ticket));
         if let Some(flow) = &mut session.flow {
             for entry in &mut flow.entries {

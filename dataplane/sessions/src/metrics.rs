@@ -13,7 +13,7 @@ pub struct Metrics {
     pub queued_bytes: u64,
     /// Messages in the log that a session still needs.
     pub stored_messages: u64,
-    /// Bytes the log must keep for messages, wills, forwards and retained messages: what compaction cannot free.
+    /// About how many bytes the log must keep: what compaction cannot free.
     pub live_bytes: u64,
     /// Retained messages kept for the node.
     pub retained_messages: u64,

@@ -1,6 +1,6 @@
 //! Retained messages this shard keeps for the node. Matching them is done elsewhere; here they survive.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -29,6 +29,8 @@ pub(crate) struct Keeper {
     last: u64,
     by_topic: HashMap<Arc<str>, HashMap<Arc<str>, u64>>,
     kept: HashMap<u64, Kept>,
+    /// Those that expire, by when.
+    due: BTreeSet<(u64, u64)>,
     pub bytes: u64,
 }
 
@@ -76,6 +78,26 @@ impl Sessions {
 impl Keeper {
     pub(crate) fn len(&self) -> usize {
         self.kept.len()
+    }
+
+    /// When the next one expires, in milliseconds of the wall clock.
+    pub(crate) fn next_expiry_ms(&self) -> Option<u64> {
+        self.due.first().map(|(at_ms, _)| *at_ms)
+    }
+
+    /// Lets go of what has expired, `most` at a time. The log is not told: it says itself when they expire, and what is
+    /// older of the same topic is in no later segment.
+    pub(crate) fn expire(&mut self, books: &mut Books, now_ms: u64, most: usize) {
+        for _ in 0..most {
+            let Some((_, id)) = self.due.first().copied().filter(|(at_ms, _)| *at_ms <= now_ms)
+            else {
+                return;
+            };
+            let Some(kept) = self.kept.get(&id) else { return };
+            let (tenant, topic, version) =
+                (Arc::clone(&kept.tenant), Arc::clone(&kept.topic), kept.version);
+            self.drop_topic(books, &tenant, &topic, version, None);
+        }
     }
 
     /// Keeps a message (topic, frame, version, expiry) that was recorded.
@@ -127,6 +149,7 @@ impl Keeper {
         let topics = self.by_topic.entry(Arc::clone(tenant)).or_default();
         topics.insert(Arc::clone(&topic), self.last);
         let tenant = Arc::clone(tenant);
+        self.due.extend(expires_at_ms.map(|at_ms| (at_ms, self.last)));
         self.kept.insert(self.last, Kept { tenant, topic, frame, version, expires_at_ms, home });
         self.last
     }
@@ -142,6 +165,9 @@ impl Keeper {
             self.by_topic.remove(tenant);
         }
         let kept = self.kept.remove(&id)?;
+        if let Some(at_ms) = kept.expires_at_ms {
+            self.due.remove(&(at_ms, id));
+        }
         self.bytes -= kept.frame.len() as u64;
         Some((id, kept.home))
     }

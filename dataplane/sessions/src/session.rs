@@ -108,7 +108,22 @@ impl Durable {
     }
 }
 
+/// About what a session takes in the log besides its names and subscriptions.
+const IMAGE_BYTES: u64 = 64;
+
+/// About what a subscription takes there.
+pub(crate) fn subscription_bytes(filter: &str) -> u64 {
+    filter.len() as u64 + 16
+}
+
 impl Session {
+    /// About what its image takes in the log, without its queue.
+    pub(crate) fn image_bytes(&self) -> u64 {
+        let names = (self.client_id.len() + self.principal.len()) as u64;
+        let filters = self.subscriptions.iter().map(|(filter, _)| subscription_bytes(filter));
+        IMAGE_BYTES + names + filters.sum::<u64>()
+    }
+
     pub(crate) fn flow(&mut self) -> &mut Flow {
         self.flow.get_or_insert_default()
     }

@@ -8,7 +8,7 @@ use crate::books::{Books, Entity};
 use crate::clock::Clock;
 use crate::flow::Queued;
 use crate::forwards::Forwards;
-use crate::record::{Entry, PART_BYTES};
+use crate::record::{Entry, PART_BYTES, QUEUE_BYTES_MAX};
 use crate::retained::Keeper;
 use crate::session::{Debt, Session, Slot};
 use crate::transaction::Gathered;
@@ -218,7 +218,11 @@ impl Sessions {
         Metrics {
             sessions_disconnected: sessions - self.counters.sessions_connected,
             stored_messages: self.books.bodies.len() as u64,
-            live_bytes: self.books.stored_bytes + self.retained.bytes + self.forwards.bytes,
+            live_bytes: self.books.stored_bytes
+                + self.books.image_bytes
+                + self.counters.queued_messages * QUEUE_BYTES_MAX as u64
+                + self.retained.bytes
+                + self.forwards.bytes,
             retained_messages: self.retained.len() as u64,
             retained_bytes: self.retained.bytes,
             forwards_pending: self.forwards.len() as u64,
@@ -267,6 +271,9 @@ impl Sessions {
             tenant.clients.insert(Arc::clone(&session.client_id), key);
         }
         self.counters.sessions_connected += u64::from(session.link.is_some());
+        if session.durable.is_some() {
+            self.books.image_bytes += session.image_bytes();
+        }
         slot.session = Some(session);
         key
     }
@@ -280,6 +287,7 @@ impl Sessions {
         self.free.push(key.index() as u32);
         self.counters.sessions_connected -= u64::from(session.link.is_some());
         if let Some(durable) = &session.durable {
+            self.books.image_bytes -= session.image_bytes();
             if let Some(deadline) = durable.deadline {
                 self.deadlines.remove(&(deadline, key));
             }

@@ -1,6 +1,7 @@
 //! Subscriptions as a session remembers them; the caller keeps the route table.
 
 use crate::record::Entry;
+use crate::session::subscription_bytes;
 use crate::sessions::session_of;
 use crate::{Log, Room, SessionKey, Sessions, SubscribeRefused};
 
@@ -61,6 +62,9 @@ impl Sessions {
             match position {
                 Ok(position) => session.subscriptions[position].1 = subscription,
                 Err(position) => {
+                    if session.durable.is_some() {
+                        self.books.image_bytes += subscription_bytes(filter);
+                    }
                     session.subscriptions.insert(position, (filter.into(), subscription));
                 }
             }
@@ -90,6 +94,9 @@ impl Sessions {
             ticket = Some(self.append_of(log, key, &[entry], true)?.ticket);
         }
         if let Some(session) = session_of(&mut self.slots, key) {
+            if session.durable.is_some() {
+                self.books.image_bytes -= subscription_bytes(filter);
+            }
             session.subscriptions.remove(position);
         }
         Ok((true, ticket))

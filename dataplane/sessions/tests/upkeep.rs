@@ -232,3 +232,57 @@ proptest::proptest! {
         proptest::prop_assert_eq!(shard.sessions.keys().count(), 0);
     }
 }
+
+#[test]
+fn retained_messages_that_have_expired_are_kept_nowhere() {
+    let mut shard = Shard::with(limits(), SEGMENT_BYTES);
+    shard.connect("c", 3600);
+    let frame = Bytes::from_static(&[7; 100]);
+    let before = shard.sessions.metrics().live_bytes;
+    let at_ms = shard.now_ms + 5000;
+    let mut transaction = shard.sessions.begin(&tenant());
+    for n in 0..200 {
+        let topic = format!("t/{n}");
+        shard.sessions.retain(&mut transaction, &topic, Some(&frame), n + 1, Some(at_ms));
+    }
+    shard.sessions.retain(&mut transaction, "stays", Some(&frame), 1, None);
+    shard.sessions.commit(&mut shard.log, transaction).unwrap();
+    shard.sync();
+    let timeout = shard.sessions.next_timeout().unwrap();
+    assert_eq!(timeout, shard.now + std::time::Duration::from_secs(5));
+    let mut dues = Vec::new();
+    shard.sessions.timeout(&mut shard.log, timeout, at_ms, &mut dues);
+    let metrics = shard.sessions.metrics();
+    assert_eq!((metrics.retained_messages, metrics.retained_bytes), (1, 100));
+    assert_eq!(metrics.live_bytes, before + 100);
+    assert_eq!(shard.sessions.next_timeout(), None);
+    shard.now_ms = at_ms;
+    let state = described(&shard.sessions);
+    shard.crash(0);
+    assert_eq!(described(&shard.sessions), state);
+}
+
+#[test]
+fn what_sessions_take_in_the_log_counts_as_needed_until_they_end() {
+    let mut shard = Shard::with(limits(), SEGMENT_BYTES);
+    let key = shard.connect("c", 3600);
+    let alone = shard.sessions.metrics().live_bytes;
+    assert!(alone > 0, "else a log of sessions alone is copied again and again");
+    let options = Subscription::default();
+    shard.sessions.subscribe(&mut shard.log, key, "a/long/filter", options).unwrap();
+    shard.deliver(key, 1, "message");
+    shard.sync();
+    let whole = shard.sessions.metrics().live_bytes;
+    assert!(whole > alone + "a/long/filter".len() as u64);
+    shard.crash(0);
+    assert_eq!(shard.sessions.metrics().live_bytes, whole);
+    let key = shard.connect("c", 3600);
+    shard.sessions.unsubscribe(&mut shard.log, key, "a/long/filter").unwrap();
+    for sent in shard.sent(key) {
+        let Sent::Publish { id, .. } = sent else { panic!("{sent:?}") };
+        shard.sessions.puback(&mut shard.log, key, id);
+    }
+    assert_eq!(shard.sessions.metrics().live_bytes, alone);
+    shard.sessions.end(&mut shard.log, key);
+    assert_eq!(shard.sessions.metrics().live_bytes, 0);
+}
