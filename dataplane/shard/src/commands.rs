@@ -167,7 +167,7 @@ impl Plane {
         let link = self.link(key);
         let connection = self.connections.by_key(key)?;
         let (Protocol::Mqtt(session), mut wire) = connection.parts() else { return None };
-        let (topic, qos) = session.command_topic(device, command)?;
+        let (topic, qos, id) = session.command_topic(device, command)?;
         let packet_id = match qos {
             0 => None,
             _ => {
@@ -183,7 +183,7 @@ impl Plane {
         };
         let level = if packet_id.is_some() { QoS::AtLeastOnce } else { QoS::AtMostOnce };
         let content = Content::of_packet(&topic, &command.payload, false, Properties::EMPTY);
-        let to = Recipient::at_most_once(session.level, false, &[], Alias::None);
+        let to = Recipient::at_most_once(session.level, false, id.as_slice(), Alias::None);
         let to = Recipient { qos: level, packet_id, ..to };
         let written =
             wire.output(io).is_some_and(|output| session.write_plain(&content, &to, output));

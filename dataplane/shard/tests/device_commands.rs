@@ -7,7 +7,7 @@ mod device;
 mod harness;
 
 use device::{Device, LEVELS, Said};
-use fulcrum_mqtt::ProtocolLevel;
+use fulcrum_mqtt::{Property, ProtocolLevel};
 use fulcrum_shard::{Command, Message};
 use harness::Node;
 
@@ -306,7 +306,8 @@ fn a_gateways_receive_maximum_delays_commands_and_loses_none() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start(dir.path(), 2);
     let mut gateway = Device::open(node.mqtt[0], ProtocolLevel::V5);
-    let greeting = gateway.greet_with(node.mqtt[0], "gw@acme", "secret", Some(2));
+    let with = [Property::ReceiveMaximum(2)];
+    let greeting = gateway.greet_with(node.mqtt[0], "gw@acme", "secret", &with);
     assert_eq!(greeting, Some(Said::ConnAck(0)));
     assert_eq!(gateway.subscribe("c//+/q/#", 1), 1);
     let devices: Vec<_> = (0..6).map(|number| format!("behind{number}")).collect();
@@ -326,6 +327,41 @@ fn a_gateways_receive_maximum_delays_commands_and_loses_none() {
     seen.sort();
     let expected: Vec<_> = devices.iter().map(|device| format!("c//{device}/q/001a/set")).collect();
     assert_eq!(seen, expected);
+    node.stop();
+}
+
+/// MQTT 5: no packet is sent that the client said is too large [MQTT-3.1.2-24]. The command waits.
+#[test]
+fn a_command_larger_than_the_device_takes_is_not_sent() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path(), 1);
+    let mut device = Device::open(node.mqtt[0], ProtocolLevel::V5);
+    let with = [Property::MaximumPacketSize(64)];
+    let greeting = device.greet_with(node.mqtt[0], "d1@acme", "secret", &with);
+    assert_eq!(greeting, Some(Said::ConnAck(0)));
+    assert_eq!(device.subscribe("c///q/#", 1), 1);
+    send(&node, "d1", vec![command("a", true, &[b'x'; 64])]);
+    device.expect_silence();
+    drop(device);
+    let mut device = Device::connect(node.mqtt[0], "d1@acme", ProtocolLevel::V5);
+    device.subscribe("c///q/#", 1);
+    assert_eq!(taken(&mut device), "c///q/001a/set");
+    node.stop();
+}
+
+/// MQTT 5: what a subscription brings carries its identifier [MQTT-3.3.4-3].
+#[test]
+fn commands_and_error_reports_carry_the_identifier_of_their_subscription() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path(), 1);
+    let mut device = Device::connect(node.mqtt[0], "d1@acme", ProtocolLevel::V5);
+    assert_eq!(device.subscribe_as(7, "c///q/#"), 0);
+    assert_eq!(device.subscribe_as(8, "e///#"), 0);
+    send_one(&node, "d1", "a");
+    assert_eq!((taken(&mut device).as_str(), device.ids.as_slice()), ("c///q/001a/set", &[7][..]));
+    device.publish("weather", 0, 0, b"x");
+    let topic = device.expect_publish().0;
+    assert_eq!((topic.as_str(), device.ids.as_slice()), ("e///unknown/-1/404", &[8][..]));
     node.stop();
 }
 

@@ -9,6 +9,7 @@
 
 use super::content::{Alias, Content, Recipient};
 use super::device_bag::Bag;
+use super::device_subscribe::ErrorSubscription;
 use super::session::Session;
 use super::topics::{Endpoint, ErrorFilter, Scope, split_bag};
 use crate::flow::Flow;
@@ -233,9 +234,10 @@ impl Session {
         output: &mut Vec<u8>,
     ) -> Sequel {
         let device = concern.more.as_ref().and_then(|more| more.device.as_deref());
-        let filter = self.error_filter_for(device);
-        let has_subscription = filter.is_some();
-        if let (Some(filter), Some(principal)) = (filter, self.principal()) {
+        let subscription = self.error_subscription_for(device);
+        let has_subscription = subscription.is_some();
+        if let (Some(subscription), Some(principal)) = (subscription, self.principal()) {
+            let ErrorSubscription { filter, id } = subscription;
             let correlation = concern.more.as_ref().and_then(|more| more.correlation.as_deref());
             let correlation = match (correlation, packet_id) {
                 (Some(correlation), _) => correlation.to_owned(),
@@ -246,7 +248,7 @@ impl Session {
             let topic = filter.report_topic(device, concern.endpoint, &correlation, failure.status);
             let body = report_body(failure, &correlation, now_ms);
             let content = Content::of_packet(&topic, body.as_bytes(), false, Properties::EMPTY);
-            let to = Recipient::at_most_once(self.level, false, &[], Alias::None);
+            let to = Recipient::at_most_once(self.level, false, id.as_slice(), Alias::None);
             // A topic too long for a packet is the publisher's doing: it does without the report.
             let _ = self.write_plain(&content, &to, output);
         }
@@ -277,33 +279,36 @@ impl Session {
 
     /// Whether the client is told of errors about `device`.
     pub(super) fn sees_errors_of(&self, device: &str) -> bool {
-        self.error_filter_for(Some(device)).is_some()
+        self.error_subscription_for(Some(device)).is_some()
     }
 
     /// The subscription that is for errors about `device`, or the connection's own device.
-    fn error_filter_for(&self, device: Option<&str>) -> Option<&ErrorFilter> {
-        let filters = &self.device.as_ref()?.errors;
+    fn error_subscription_for(&self, device: Option<&str>) -> Option<&ErrorSubscription> {
+        let known = &self.device.as_ref()?.errors;
         let own = &*self.principal.as_ref()?.name;
         let about = Scope::Device(device.unwrap_or(own)).among(own);
-        let exact = filters.iter().find(|filter| filter.scope().among(own) == about);
-        exact.or_else(|| filters.iter().find(|filter| filter.scope() == Scope::All))
+        let exact = known.iter().find(|one| one.filter.scope().among(own) == about);
+        exact.or_else(|| known.iter().find(|one| one.filter.scope() == Scope::All))
     }
 
     /// Subscribes to error reports; the last of several for the same devices wins. Reports go out at QoS 0.
-    pub(super) fn subscribe_errors(&mut self, filter: ErrorFilter) -> ReasonCode {
+    pub(super) fn subscribe_errors(&mut self, wanted: ErrorSubscription) -> ReasonCode {
         let Some(principal) = &self.principal else { return ReasonCode::UNSPECIFIED_ERROR };
+        let filter = &wanted.filter;
         if !filter.tenant().is_empty() && *filter.tenant() != *principal.tenant {
             return ReasonCode::NOT_AUTHORIZED;
         }
         let own = principal.name.clone();
         let errors = &mut self.device.get_or_insert_default().errors;
-        let same = |known: &ErrorFilter| known.scope().among(&own) == filter.scope().among(&own);
+        let same = |known: &ErrorSubscription| {
+            known.filter.scope().among(&own) == wanted.filter.scope().among(&own)
+        };
         match errors.iter().position(same) {
-            Some(place) => errors[place] = filter,
+            Some(place) => errors[place] = wanted,
             None if errors.len() >= SUBSCRIPTIONS_PER_CONNECTION_MAX => {
                 return ReasonCode::QUOTA_EXCEEDED;
             }
-            None => errors.push(filter),
+            None => errors.push(wanted),
         }
         ReasonCode::granted(QoS::AtMostOnce)
     }
@@ -311,7 +316,7 @@ impl Session {
     /// Ends a subscription to error reports; whether it was there.
     pub(super) fn unsubscribe_errors(&mut self, filter: &ErrorFilter) -> bool {
         let Some(face) = &mut self.device else { return false };
-        let place = face.errors.iter().position(|known| known == filter);
+        let place = face.errors.iter().position(|known| known.filter == *filter);
         if let Some(place) = place {
             face.errors.swap_remove(place);
         }

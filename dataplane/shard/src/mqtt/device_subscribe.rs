@@ -27,17 +27,25 @@ pub(crate) struct DeviceFace {
     /// No two are for the same devices.
     pub commands: Vec<CommandSubscription>,
     /// No two are for the same devices.
-    pub errors: Vec<ErrorFilter>,
+    pub errors: Vec<ErrorSubscription>,
     /// Devices a gateway may act for, with the registry version the answer is good for.
     pub authorised: HashMap<Box<str>, u64>,
     /// What the registry has said about devices the packet at the front of the input names.
     pub answers: Vec<(Arc<str>, Result<(), Refusal>)>,
 }
 
+/// A subscription to reports of errors.
+pub(crate) struct ErrorSubscription {
+    pub filter: ErrorFilter,
+    /// Its identifier, in what it brings [MQTT-3.3.4-3].
+    pub id: Option<u32>,
+}
+
 /// A subscription to commands.
 pub(crate) struct CommandSubscription {
     filter: CommandFilter,
     qos: u8,
+    id: Option<u32>,
     /// The desk of the device has not been told yet.
     is_new: bool,
 }
@@ -74,19 +82,18 @@ impl Session {
         None
     }
 
-    /// One filter of the device API; the code for the SUBACK.
+    /// One filter of the device API, with the quality of service and identifier it is given; the code for the SUBACK.
     pub(super) fn subscribe_device(
         &mut self,
         plane: &mut Plane,
         principal: &Principal,
-        filter: &str,
-        qos: QoS,
+        (filter, qos, id): (&str, QoS, Option<u32>),
         link: LinkId,
     ) -> ReasonCode {
         match principal.role {
             Role::Device => match (CommandFilter::parse(filter), ErrorFilter::parse(filter)) {
-                (Some(filter), _) => self.subscribe_commands(principal, filter, qos),
-                (None, Some(filter)) => self.subscribe_errors(filter),
+                (Some(filter), _) => self.subscribe_commands(principal, filter, qos, id),
+                (None, Some(filter)) => self.subscribe_errors(ErrorSubscription { filter, id }),
                 (None, None) => ReasonCode::TOPIC_FILTER_INVALID,
             },
             Role::Application { may_consume } => {
@@ -107,6 +114,7 @@ impl Session {
         principal: &Principal,
         filter: CommandFilter,
         qos: QoS,
+        id: Option<u32>,
     ) -> ReasonCode {
         if !is_own_tenant(filter.tenant(), principal) {
             return ReasonCode::NOT_AUTHORIZED;
@@ -128,7 +136,7 @@ impl Session {
         let scope = filter.scope().among(own);
         let same = |known: &CommandSubscription| known.filter.scope().among(own) == scope;
         let place = face.commands.iter().position(same);
-        let subscription = CommandSubscription { filter, qos: qos.as_u8(), is_new: true };
+        let subscription = CommandSubscription { filter, qos: qos.as_u8(), id, is_new: true };
         match place {
             Some(place) => face.commands[place] = subscription,
             None if face.commands.len() >= SUBSCRIPTIONS_PER_CONNECTION_MAX => {
@@ -302,16 +310,21 @@ impl Session {
         plane.attaching.extend(other);
     }
 
-    /// Topic and QoS of a command for `device`; `None` when the connection takes none for it.
-    pub(crate) fn command_topic(&self, device: &str, command: &Command) -> Option<(String, u8)> {
-        let CommandSubscription { filter, qos, .. } = self.subscription_for(device)?;
+    /// Topic and QoS of a command for `device`, and the subscription's identifier; `None` when the connection takes none
+    /// for it.
+    pub(crate) fn command_topic(
+        &self,
+        device: &str,
+        command: &Command,
+    ) -> Option<(String, u8, Option<u32>)> {
+        let CommandSubscription { filter, qos, id, .. } = self.subscription_for(device)?;
         let request_id = match command.response_required {
             true => encode_request_id(&command.id)?,
             false => String::new(),
         };
         let through_gateway = *self.principal()?.name != *device;
         let subject = &command.subject;
-        Some((filter.command_topic(device, through_gateway, &request_id, subject), *qos))
+        Some((filter.command_topic(device, through_gateway, &request_id, subject), *qos, *id))
     }
 
     /// The subscription a device's commands come through: one for it alone before the one for all.

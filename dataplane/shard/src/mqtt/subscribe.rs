@@ -50,7 +50,8 @@ impl Session {
         for wanted in subscribe.filters() {
             codes.push(if is_device_topic(wanted.filter) {
                 let qos = wanted.options.qos;
-                self.subscribe_device(turn.plane, &principal, wanted.filter, qos, link)
+                let wanted = (wanted.filter, qos, subscription_id);
+                self.subscribe_device(turn.plane, &principal, wanted, link)
             } else {
                 let id = subscription_id.unwrap_or(0);
                 self.subscribe_messaging(turn.plane, &principal, &wanted, id, &mut awaited)

@@ -34,6 +34,8 @@ pub enum Said {
 pub struct Device {
     pub level: ProtocolLevel,
     pub socket: TcpStream,
+    /// Subscription identifiers of the last message.
+    pub ids: Vec<u32>,
     input: Vec<u8>,
 }
 
@@ -42,7 +44,7 @@ impl Device {
         let socket = TcpStream::connect(address).unwrap();
         socket.set_nodelay(true).unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        Device { level, socket, input: Vec::new() }
+        Device { level, socket, ids: Vec::new(), input: Vec::new() }
     }
 
     #[track_caller]
@@ -54,21 +56,19 @@ impl Device {
 
     /// Sends CONNECT and reads the answer.
     pub fn greet(&mut self, address: SocketAddr, username: &str, password: &str) -> Option<Said> {
-        self.greet_with(address, username, password, None)
+        self.greet_with(address, username, password, &[])
     }
 
-    /// The same; in MQTT 5 with a receive maximum.
+    /// The same, with properties of MQTT 5.
     pub fn greet_with(
         &mut self,
         address: SocketAddr,
         username: &str,
         password: &str,
-        receive_max: Option<u16>,
+        with: &[Property<'_>],
     ) -> Option<Said> {
         let mut properties = PropertyBuffer::new(PropertyOwner::Connect);
-        if let Some(most) = receive_max {
-            properties.push(Property::ReceiveMaximum(most)).unwrap();
-        }
+        with.iter().for_each(|property| properties.push(*property).unwrap());
         let connect = Connect {
             level: self.level,
             clean_session: true,
@@ -118,6 +118,22 @@ impl Device {
     #[track_caller]
     pub fn subscribe(&mut self, filter: &str, qos: u8) -> u8 {
         self.subscribe_all(&[(filter, qos)])[0]
+    }
+
+    /// Subscribes under an identifier, in MQTT 5.
+    #[track_caller]
+    pub fn subscribe_as(&mut self, id: u32, filter: &str) -> u8 {
+        let mut properties = PropertyBuffer::new(PropertyOwner::Subscribe);
+        properties.push(Property::SubscriptionIdentifier(id)).unwrap();
+        let options = SubscribeOptions::qos(QoS::AtMostOnce);
+        let mut out = Vec::new();
+        let filters = [SubscribeFilter { filter, options }];
+        v5::encode_subscribe(9, properties.properties(), filters, &mut out).unwrap();
+        self.socket.write_all(&out).unwrap();
+        match self.read() {
+            Some(Said::SubAck(codes)) => codes[0],
+            other => panic!("expected SUBACK, got {other:?}"),
+        }
     }
 
     #[track_caller]
@@ -174,6 +190,13 @@ impl Device {
             let decoded = fulcrum_mqtt::decode(&self.input, &context).unwrap();
             if let Decoded::Packet { packet, used } = decoded {
                 let said = said(&packet);
+                if let Packet::Publish(publish) = &packet {
+                    let id = |property| match property {
+                        Property::SubscriptionIdentifier(id) => Some(id),
+                        _ => None,
+                    };
+                    self.ids = publish.properties.iter().filter_map(id).collect();
+                }
                 self.input.drain(..used);
                 return Some(said);
             }
