@@ -31,6 +31,10 @@ impl Answers {
         self.0.as_ref().map_or(0, |queue| queue.len())
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Owed> {
+        self.0.iter().flat_map(|queue| queue.iter())
+    }
+
     /// The oldest one with this identifier that is not due.
     pub(super) fn waiting(&mut self, packet_id: u16) -> Option<&mut Owed> {
         let mut queue = self.0.as_mut()?.iter_mut();
