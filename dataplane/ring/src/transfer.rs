@@ -54,7 +54,10 @@ impl State {
             }
             0 => {
                 connection.receive.ended = true;
-                self.end(id, CloseReason::Peer, Ending::Flush);
+                // A handler that paused at bytes before the FIN hears of it when it reads on.
+                if phase != Phase::Open || connection.receive.wanted {
+                    self.end(id, CloseReason::Peer, Ending::Flush);
+                }
                 Received::Nothing
             }
             error => {
@@ -128,6 +131,9 @@ impl State {
 
     pub(crate) fn resume_receive(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.open(id) else { return };
+        if connection.receive.ended {
+            return self.end(id, CloseReason::Peer, Ending::Flush);
+        }
         // If a cancellation is under way, the receive's last completion arms it again.
         connection.receive.wanted = true;
         self.list_for_arming(id.slot());
