@@ -64,6 +64,7 @@ pub(crate) struct Connection {
     /// Bytes received and not taken yet: the start of a packet, or what came while on hold.
     pub input: Vec<u8>,
     pub hold: Hold,
+    /// When the peer was last heard; until the transport is established, when it connected.
     pub last_input: Instant,
     /// Looks after the peer's silence.
     pub watch: Option<TimerId>,
@@ -81,8 +82,17 @@ impl Connection {
         self.parts().1
     }
 
+    /// Whether the protocol may speak: there is no transport, or its handshakes are done.
+    pub(crate) fn is_established(&self) -> bool {
+        self.stack.as_deref().is_none_or(Stack::is_established)
+    }
+
     /// When the peer will have been silent for too long; `None` if it may be silent for ever.
     fn deadline(&self, connect_timeout: Duration) -> Option<Instant> {
+        if !self.is_established() {
+            // Bytes of a handshake do not count as input: however they drip, it is over in time.
+            return Some(self.last_input + connect_timeout);
+        }
         match &self.protocol {
             Protocol::Mqtt(session) => session.deadline(self.last_input, connect_timeout),
             Protocol::Http(session) => Some(session.deadline(self.last_input, connect_timeout)),

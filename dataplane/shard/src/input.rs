@@ -12,7 +12,7 @@ use crate::shard::Shard;
 use crate::turn::Turn;
 use fulcrum_mqtt::ReasonCode;
 use fulcrum_ring::Io;
-use fulcrum_transport::{HandshakeBudget, Progress};
+use fulcrum_transport::{HandshakeBudget, Progress, Stack};
 
 /// Most bytes reserved ahead for a packet that is still arriving.
 const RESERVE_BYTES_MAX: usize = 64 * 1024;
@@ -69,12 +69,11 @@ impl Shard {
             Ok(Progress::Open) => {}
             Ok(Progress::HandshakeDue) => {
                 io.pause_receive(connection.id);
-                self.plane.handshakes.push(connection.key);
+                if self.plane.handshakes.last() != Some(&connection.key) {
+                    self.plane.handshakes.push(connection.key);
+                }
             }
-            Ok(Progress::Finished) => {
-                connection.hold = Hold::Closing;
-                connection.wire().close(io);
-            }
+            Ok(Progress::Finished) => end_if_finished(io, connection),
             Err(error) => {
                 self.plane.metrics.transport_errors.add(1);
                 tracing::debug!(%error, "a connection's transport is refused");
@@ -120,6 +119,7 @@ impl Shard {
         connection.hold = Hold::None;
         connection.last_input = self.plane.now;
         self.process_kept(io, &mut connection);
+        end_if_finished(io, &mut connection);
         if connection.hold == Hold::None {
             io.resume_receive(connection.id);
         }
@@ -217,6 +217,10 @@ impl Shard {
         if connection.is_kept_waiting() {
             connection.last_input = now;
         }
+        if let Some(stack) = &mut connection.stack {
+            // Here at the latest a connection is idle: greeted, or a keep-alive has passed.
+            stack.release_idle();
+        }
         if connection.watch_silence(io, now, self.plane.settings.connect_timeout) {
             return;
         }
@@ -245,5 +249,15 @@ impl Shard {
                 wire.flush(io);
             }
         }
+    }
+}
+
+/// Ends a connection whose peer has said goodbye in the transport's words, once what it said before is done: a
+/// DISCONNECT among it must be seen, or the will would be published.
+fn end_if_finished(io: &mut Io<'_>, connection: &mut Connection) {
+    let is_finished = connection.stack.as_deref().is_some_and(Stack::is_finished);
+    if is_finished && connection.hold == Hold::None {
+        connection.hold = Hold::Closing;
+        connection.wire().close(io);
     }
 }

@@ -130,6 +130,8 @@ metrics! {
     connections_taken_over: Counter,
     /// Connections ended because their transport (TLS, WebSocket, PROXY) was broken.
     transport_errors: Counter,
+    /// TLS handshakes waiting for their turn.
+    handshakes_waiting: Gauge,
     /// Stored messages (events, command responses) taken from devices.
     stored_received: Counter,
     /// Stored messages acknowledged after they were durable.

@@ -512,18 +512,23 @@ impl Shard {
         }
         self.plane.pump_sessions(io);
         self.continue_handshakes(io);
-        for key in std::mem::take(&mut self.plane.flushes) {
-            if let Some(connection) = self.plane.connections.by_key(key) {
-                connection.wire().flush(io);
-            }
-        }
         if !self.plane.walking.is_empty() || !self.plane.handshakes.is_empty() {
             io.turn_again();
         }
     }
 
+    /// Transports pass on what was written into them since.
+    fn flush_transports(&mut self, io: &mut Io<'_>) {
+        for key in std::mem::take(&mut self.plane.flushes) {
+            if let Some(connection) = self.plane.connections.by_key(key) {
+                connection.wire().flush(io);
+            }
+        }
+    }
+
     fn publish_gauges(&mut self) {
         let metrics = &self.plane.metrics;
+        metrics.handshakes_waiting.set(self.plane.handshakes.len() as u64);
         metrics.turns.add(1);
         metrics.connections.set(self.plane.connections.len() as u64);
         metrics.subscriptions.set(self.plane.routes.subscriptions() as u64);
@@ -589,7 +594,9 @@ impl Handler for Shard {
 
     fn received(&mut self, io: &mut Io<'_>, id: ConnectionId, bytes: &[u8]) {
         let Some(mut connection) = self.plane.connections.take_by_id(id) else { return };
-        connection.last_input = self.plane.now;
+        if connection.is_established() {
+            connection.last_input = self.plane.now;
+        }
         if connection.hold == Hold::Closing {
             return self.plane.connections.put(connection);
         }
@@ -647,7 +654,8 @@ impl Handler for Shard {
         }
         self.plane.connections.forget(connection);
         self.after_input(io);
-        if !self.plane.outbox.is_empty() {
+        // The turn's batches and flushes may have gone already.
+        if !self.plane.outbox.is_empty() || !self.plane.flushes.is_empty() {
             io.turn_again();
         }
     }
@@ -717,6 +725,8 @@ impl Handler for Shard {
         self.plane.stored.pump(io, &self.plane.metrics);
         self.plane.broker.log.stored.pump(io, &self.plane.metrics);
         self.settle_stored(io);
+        // Behind everything that may write to a connection.
+        self.flush_transports(io);
         let lanes_empty = self.plane.outbox.flush(io);
         if !self.plane.outbox.is_congested() {
             for key in std::mem::take(&mut self.plane.congested) {

@@ -1,6 +1,7 @@
 //! What a session works with while something of its connection is handled.
 
 use crate::connections::Key;
+use crate::identity::Login;
 use crate::plane::Plane;
 use fulcrum_ring::{ConnectionId, Io};
 use fulcrum_transport::Stack;
@@ -34,6 +35,14 @@ impl Wire<'_> {
             None => io.output(self.id),
             Some(stack) => io.is_open(self.id).then(|| stack.output()),
         }
+    }
+
+    /// The login by the certificate the peer has shown in its TLS handshake, if it has shown one.
+    pub(crate) fn certificate_login(&self) -> Option<Login> {
+        let stack = self.stack.as_deref()?;
+        let chain: Vec<Vec<u8>> = stack.client_chain().map(<[u8]>::to_vec).collect();
+        let server_name = stack.server_name().map(str::to_owned);
+        (!chain.is_empty()).then_some(Login::Certificate { chain, server_name })
     }
 
     /// Sends what is written, says goodbye in the transport's words, and closes.

@@ -30,10 +30,12 @@ type Refused = (u16, &'static str);
 /// One HTTP connection.
 pub(crate) struct Session {
     progress: Progress,
-    /// Who the connection speaks for, and under which Authorization value that was found out.
+    /// Who the connection speaks for, and by what that was found out.
     principal: Option<Verified>,
-    /// The value the registry is asked about.
-    asked: Option<Password>,
+    /// What the registry is asked about.
+    asked: Option<Shown>,
+    /// The registry's version when it did not know the client's certificate.
+    unknown_certificate: Option<u64>,
     /// The registry's refusal, for the request at the front.
     refusal: Option<Refusal>,
     authorised: HashMap<String, u64>,
@@ -50,8 +52,16 @@ pub(crate) struct Session {
     closes_at: Option<u64>,
 }
 
+/// What the peer shows to prove who it is.
+enum Shown {
+    /// The certificate of its TLS connection.
+    Certificate,
+    /// A value of Authorization.
+    Authorization(Password),
+}
+
 struct Verified {
-    authorization: Password,
+    shown: Shown,
     principal: Principal,
     version: u64,
 }
@@ -71,6 +81,7 @@ impl Session {
             progress: Progress::default(),
             principal: None,
             asked: None,
+            unknown_certificate: None,
             refusal: None,
             authorised: HashMap::new(),
             answers: VecDeque::new(),
@@ -140,7 +151,7 @@ impl Session {
     }
 
     fn handle(&mut self, turn: &mut Turn<'_, '_>, request: &Request<'_>) -> Flow {
-        let result = match self.prepare(turn.plane, turn.wire.key, request) {
+        let result = match self.prepare(turn.plane, &turn.wire, request) {
             Ok((route, device)) => self.forward(turn, request, route, device),
             Err(stop) => Err(stop),
         };
@@ -166,7 +177,7 @@ impl Session {
     fn prepare(
         &mut self,
         plane: &mut Plane,
-        key: Key,
+        wire: &Wire<'_>,
         request: &Request<'_>,
     ) -> Result<(Route, Arc<str>), Stop> {
         let Some(route) = find(request.method, request.path) else {
@@ -177,7 +188,7 @@ impl Session {
         if let Some(refusal) = self.refusal.take() {
             return Err(Stop::refusal(plane, refusal));
         }
-        self.authenticate(plane, key, request)?;
+        self.authenticate(plane, wire, request)?;
         let Some(principal) = self.principal() else {
             return Err(Stop::refusal(plane, Refusal::BadCredentials));
         };
@@ -187,55 +198,72 @@ impl Session {
         let address = match &route {
             Route::Message { address, .. } | Route::Response { address, .. } => address,
         };
-        let device = self.device_of(plane, key, address)?;
+        let device = self.device_of(plane, wire.key, address)?;
         Ok((route, device))
     }
 
+    /// Finds out who sends: by the client's certificate, else by Authorization (Hono's order).
     fn authenticate(
         &mut self,
         plane: &mut Plane,
-        key: Key,
+        wire: &Wire<'_>,
         request: &Request<'_>,
     ) -> Result<(), Stop> {
-        let Some(value) = request.header("authorization") else {
-            return Err(Stop::refusal(plane, Refusal::BadCredentials));
-        };
+        let value = request.header("authorization");
         let known = self.principal.as_ref().is_some_and(|verified| {
             verified.version == plane.identity_version
                 && verified.principal.valid_until_ms.is_none_or(|until| plane.now_ms < until)
-                && verified.authorization.expose() == value.as_bytes()
+                && match &verified.shown {
+                    Shown::Certificate => true,
+                    Shown::Authorization(known) => {
+                        value.is_some_and(|value| known.expose() == value.as_bytes())
+                    }
+                }
         });
         if known {
             return Ok(());
         }
+        let by_certificate = match self.unknown_certificate {
+            Some(version) if version == plane.identity_version => None,
+            _ => wire.certificate_login(),
+        };
+        let (login, shown) = match (by_certificate, value) {
+            (Some(login), _) => (login, Shown::Certificate),
+            (None, Some(value)) => {
+                let Some(credentials) = basic_credentials(value) else {
+                    return Err(Stop::refusal(plane, Refusal::BadCredentials));
+                };
+                let login = Login::Password {
+                    username: credentials.username.clone(),
+                    password: Password::new(credentials.password().as_bytes()),
+                    client_id: String::new(),
+                };
+                (login, Shown::Authorization(Password::new(value.as_bytes())))
+            }
+            (None, None) => return Err(Stop::refusal(plane, Refusal::BadCredentials)),
+        };
         if !self.answers.is_empty() {
             // The answers that are out belong to another principal, maybe; ask when they are done.
             return Err(Stop::Wait(Hold::Pipeline));
         }
-        let Some(credentials) = basic_credentials(value) else {
-            return Err(Stop::refusal(plane, Refusal::BadCredentials));
-        };
-        let login = Login::Password {
-            username: credentials.username.clone(),
-            password: Password::new(credentials.password().as_bytes()),
-            client_id: String::new(),
-        };
-        let asked = plane.registry.authenticate(Ticket(key.0), Adapter::Http, login);
-        if asked.is_err() {
+        if plane.registry.authenticate(Ticket(wire.key.0), Adapter::Http, login).is_err() {
             return Err(Stop::refusal(plane, Refusal::Unavailable));
         }
-        self.asked = Some(Password::new(value.as_bytes()));
+        self.asked = Some(shown);
         Err(Stop::Wait(Hold::Registry))
     }
 
     /// The registry's answer to an authentication.
     pub(crate) fn authenticated(&mut self, result: Result<Principal, Refusal>) {
         self.asking_since = None;
-        let Some(authorization) = self.asked.take() else { return };
+        let Some(shown) = self.asked.take() else { return };
+        let version = self.asked_version;
         match result {
-            Ok(principal) => {
-                let version = self.asked_version;
-                self.principal = Some(Verified { authorization, principal, version });
+            Ok(principal) => self.principal = Some(Verified { shown, principal, version }),
+            Err(Refusal::BadCredentials) if matches!(shown, Shown::Certificate) => {
+                // The request is taken again; it may say who sends by other means.
+                self.principal = None;
+                self.unknown_certificate = Some(version);
             }
             Err(refusal) => {
                 self.principal = None;

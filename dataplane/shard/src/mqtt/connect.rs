@@ -75,7 +75,9 @@ impl Session {
     pub(super) fn connect(&mut self, turn: &mut Turn<'_, '_>, connect: &Connect<'_>) -> Flow {
         self.level = connect.level;
         match self.phase {
-            Phase::New { .. } => self.ask_registry(turn, connect),
+            Phase::New { unknown_certificate, .. } => {
+                self.ask_registry(turn, connect, !unknown_certificate)
+            }
             Phase::Authenticating { .. } => Flow::Again(Hold::Registry),
             Phase::Admitted => self.open(turn, connect),
             Phase::Attached { present } => self.greet(turn, connect, present),
@@ -85,7 +87,12 @@ impl Session {
 
     // ---- who is it -------------------------------------------------------------------------------------------------
 
-    fn ask_registry(&mut self, turn: &mut Turn<'_, '_>, connect: &Connect<'_>) -> Flow {
+    fn ask_registry(
+        &mut self,
+        turn: &mut Turn<'_, '_>,
+        connect: &Connect<'_>,
+        may_show_certificate: bool,
+    ) -> Flow {
         if turn.plane.draining {
             return self.turn_away(turn, ReasonCode::SERVER_UNAVAILABLE);
         }
@@ -100,7 +107,12 @@ impl Session {
         if wishes.method.is_some_and(|method| method != JWT_METHOD) {
             return self.turn_away(turn, ReasonCode::BAD_AUTHENTICATION_METHOD);
         }
-        let Some(login) = login(&turn.wire, connect, &wishes) else {
+        let by_certificate = match wishes.method {
+            None if may_show_certificate => turn.wire.certificate_login(),
+            _ => None,
+        };
+        let is_certificate = by_certificate.is_some();
+        let Some(login) = by_certificate.or_else(|| login(connect, &wishes)) else {
             turn.plane.count_refusal(Refusal::BadCredentials);
             return self.turn_away(turn, ReasonCode::BAD_USER_NAME_OR_PASSWORD);
         };
@@ -112,7 +124,8 @@ impl Session {
         self.shows_tokens = wishes.method.is_some();
         self.keep_alive_s = connect.keep_alive_s;
         self.asked_version = turn.plane.identity_version;
-        self.phase = Phase::Authenticating { since: turn.plane.now };
+        self.phase =
+            Phase::Authenticating { since: turn.plane.now, by_certificate: is_certificate };
         Flow::Again(Hold::Registry)
     }
 
@@ -129,6 +142,13 @@ impl Session {
             Ok(principal) => {
                 self.admit(turn.plane, principal);
                 self.phase = Phase::Admitted;
+                true
+            }
+            Err(Refusal::BadCredentials)
+                if let Phase::Authenticating { since, by_certificate: true } = self.phase =>
+            {
+                // CONNECT is taken again: it may say who it is by other means.
+                self.phase = Phase::New { since, unknown_certificate: true };
                 true
             }
             Err(refusal) => {
@@ -354,23 +374,17 @@ impl Drop for Counted {
     }
 }
 
-/// What the client shows: enhanced authentication, user name and password, or its certificate.
-fn login(wire: &Wire<'_>, connect: &Connect<'_>, wishes: &Wishes<'_>) -> Option<Login> {
-    let client_id = connect.client_id.to_owned();
-    if wishes.method.is_some() {
-        let username = connect.username.unwrap_or_default().to_owned();
-        let password = Password::new(wishes.data?);
-        return Some(Login::Password { username, password, client_id });
-    }
-    if let Some(password) = connect.password {
-        let username = connect.username.unwrap_or_default().to_owned();
-        let password = Password::new(password);
-        return Some(Login::Password { username, password, client_id });
-    }
-    let stack = wire.stack.as_deref()?;
-    let chain: Vec<Vec<u8>> = stack.client_chain().map(<[u8]>::to_vec).collect();
-    let server_name = stack.server_name().map(str::to_owned);
-    (!chain.is_empty()).then_some(Login::Certificate { chain, server_name })
+/// What the client shows beside a certificate: enhanced authentication, or user name and password.
+fn login(connect: &Connect<'_>, wishes: &Wishes<'_>) -> Option<Login> {
+    let password = match wishes.method {
+        Some(_) => wishes.data?,
+        None => connect.password?,
+    };
+    Some(Login::Password {
+        username: connect.username.unwrap_or_default().to_owned(),
+        password: Password::new(password),
+        client_id: connect.client_id.to_owned(),
+    })
 }
 
 /// An identifier for a client without one, owned by this shard so that its connection stays here [MQTT5-3.1.3-6].

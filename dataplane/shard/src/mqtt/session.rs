@@ -42,9 +42,17 @@ pub(crate) enum Outgoing {
 /// How far a session is.
 pub(crate) enum Phase {
     /// CONNECT is to come.
-    New { since: Instant },
+    New {
+        since: Instant,
+        /// The registry does not know the client's certificate.
+        unknown_certificate: bool,
+    },
     /// The registry is asked; CONNECT is taken again when it has answered.
-    Authenticating { since: Instant },
+    Authenticating {
+        since: Instant,
+        /// About the client's certificate.
+        by_certificate: bool,
+    },
     /// The registry knows it. CONNECT is taken again, on the shard that owns the client identifier.
     Admitted,
     /// It has its session; CONNACK leaves when that is durable.
@@ -113,7 +121,7 @@ impl Default for UnderWay {
 impl Session {
     pub(crate) fn new(now: Instant) -> Session {
         Session {
-            phase: Phase::New { since: now },
+            phase: Phase::New { since: now, unknown_certificate: false },
             level: ProtocolLevel::V311,
             principal: None,
             counted: None,
@@ -161,7 +169,7 @@ impl Session {
             return Some(since + connect_timeout);
         }
         match &self.phase {
-            Phase::New { since } | Phase::Authenticating { since } => {
+            Phase::New { since, .. } | Phase::Authenticating { since, .. } => {
                 Some(*since + connect_timeout)
             }
             Phase::Admitted | Phase::Attached { .. } => Some(last_input + connect_timeout),
