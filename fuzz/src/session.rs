@@ -204,7 +204,7 @@ fn connect_properties(durable: bool, script: &mut Script<'_>) -> PropertyBuffer 
     wish(wishes & 1 != 0, Property::ReceiveMaximum(1 + u16::from(wishes >> 6)));
     wish(wishes & 2 != 0, Property::TopicAliasMaximum(u16::from(wishes >> 4)));
     // No smaller than a CONNACK with an assigned client identifier: whether that is kept from a client is not held yet.
-    wish(wishes & 4 != 0, Property::MaximumPacketSize(64 + u32::from(wishes)));
+    wish(wishes & 4 != 0, Property::MaximumPacketSize(24 + u32::from(wishes)));
     wish(wishes & 8 != 0, Property::RequestProblemInformation(wishes & 16 != 0));
     wish(wishes & 32 != 0, Property::RequestResponseInformation(true));
     wish(wishes == 0xFF, Property::AuthenticationMethod("m"));

@@ -342,8 +342,14 @@ impl Session {
                 // Each is there once and permitted.
                 let _ = properties.push(property);
             }
-            let _ =
-                v5::encode_connack(present, ReasonCode::SUCCESS, properties.properties(), output);
+            let before = output.len();
+            let properties = properties.properties();
+            let _ = v5::encode_connack(present, ReasonCode::SUCCESS, properties, output);
+            if output.len() - before > wishes.packet_bytes_max as usize {
+                // It must not be sent, and a client cannot do without what it says [MQTT5-3.1.2-24].
+                output.truncate(before);
+                return Flow::End;
+            }
             if let Some(seconds) = server_keep_alive {
                 self.keep_alive_s = seconds;
             }
