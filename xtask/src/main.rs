@@ -153,9 +153,10 @@ fn prepare(steps: &mut Steps) -> Result<machine::Clients, Failure> {
     steps.step("what the tests with real clients need", machine::prepare)
 }
 
-/// The whole workspace's binaries, so that they share the features and the artefacts of the Rust tests.
+/// The whole workspace's binaries. With examples, because then dependencies have the features that tests want of them, and
+/// are not built a second time.
 fn build_binaries(steps: &mut Steps) -> Result<(), Failure> {
-    steps.cargo("binaries", &["build", "--workspace", "--bins"])
+    steps.cargo("binaries", &["build", "--workspace", "--bins", "--examples"])
 }
 
 fn run_clients(
