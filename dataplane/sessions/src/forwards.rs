@@ -57,6 +57,14 @@ impl Sessions {
         Some((next.number, next.frame.clone()))
     }
 
+    /// First and last number of what was not handed out yet; `None` if all was.
+    #[must_use]
+    pub fn unsent_forwards(&self, to_shard: u16) -> Option<(u64, u64)> {
+        let waiting = &self.forwards.lanes.get(&to_shard)?.waiting;
+        let handed_out = self.forwards.lanes.get(&to_shard)?.handed_out;
+        Some((waiting.get(handed_out)?.number, waiting.back()?.number))
+    }
+
     /// The other shard has not taken this one and nothing after it: they are handed out again.
     pub fn forward_again(&mut self, to_shard: u16, number: u64) {
         let Some(lane) = self.forwards.lanes.get_mut(&to_shard) else { return };

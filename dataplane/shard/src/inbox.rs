@@ -91,8 +91,8 @@ impl Shard {
                 plane.broker.topics.unsubscribe(&tenant, &filter, group.as_deref(), link);
             }
             PeerMessage::Online { link, online } => plane.broker.topics.set_online(link, online),
-            PeerMessage::Barrier { shard, number } => {
-                plane.outbox.tell_behind_messages(shard, PeerMessage::BarrierSeen { number });
+            PeerMessage::Barrier { shard, number, behind_forwards } => {
+                plane.answer_barrier(shard, number, behind_forwards);
             }
             PeerMessage::BarrierSeen { number } => plane.barrier_seen(number),
             PeerMessage::Delivered { receipt, accepted } => {

@@ -176,10 +176,12 @@ pub(crate) enum PeerMessage {
         link: LinkId,
         online: bool,
     },
-    /// Asks to be told, behind all messages published before, that everything told so far is known.
+    /// Asks to be told, behind all messages published before, that everything told so far is known; if wanted, also behind
+    /// those that wait in the sender's journal.
     Barrier {
         shard: ShardIndex,
         number: u64,
+        behind_forwards: bool,
     },
     /// Answers that.
     BarrierSeen {

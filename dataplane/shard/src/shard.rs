@@ -491,7 +491,8 @@ impl Shard {
 
     /// Lets clients in.
     pub(crate) fn open_doors(&mut self, io: &mut Io<'_>) {
-        if !self.knows_all() {
+        // A node told to stop while it starts stays closed.
+        if !self.knows_all() || self.plane.draining {
             return;
         }
         for (listener, speaks, layers) in std::mem::take(&mut self.listeners) {

@@ -325,7 +325,8 @@ impl World {
             let session = client.session.as_mut().unwrap();
             let due = session.pending.len();
             let plain = |chat: &Chat| chat.got.iter().filter(|got| got.topic != "s/x").count();
-            let came = client.chat.wait_until(|chat| plain(chat) >= due && chat.received_is_released());
+            let came =
+                client.chat.wait_until(|chat| plain(chat) >= due && chat.received_is_released());
             // An answer that crosses a surplus message shows it.
             let came = came.and_then(|()| client.chat.ping());
             let mut expected = std::mem::take(&mut session.pending);

@@ -315,6 +315,14 @@ fn members_that_are_away_get_shares_only_while_nobody_is_there() {
 }
 
 #[test]
+fn a_node_told_to_stop_while_it_starts_stops() {
+    let dir = tempfile::tempdir().unwrap();
+    for _ in 0..40 {
+        Node::start(dir.path(), SHARDS as u16).stop();
+    }
+}
+
+#[test]
 fn a_will_at_a_stop_in_order_reaches_sessions_of_all_shards() {
     let mut random = Random::from_environment("FULCRUM_WILL_SEED");
     let dir = tempfile::tempdir().unwrap();

@@ -38,6 +38,8 @@ pub(crate) struct Arriving {
     awaited: HashMap<ShardIndex, u64>,
     /// Shards whose journals had no room for a forward, and when it is sent to them again.
     pauses: HashMap<ShardIndex, Instant>,
+    /// Answers to barriers that follow forwards: shard, number of the barrier, number of the last forward before it.
+    late_answers: Vec<(ShardIndex, u64, u64)>,
 }
 
 impl Arriving {
@@ -315,11 +317,30 @@ impl Plane {
                 self.outbox.message(shard, &parcel, message);
             }
         }
+        let super::Broker { sessions, arriving, .. } = &mut self.broker;
+        arriving.late_answers.retain(|(shard, number, through)| {
+            let first = sessions.unsent_forwards(shard.0).map_or(u64::MAX, |(first, _)| first);
+            if first > *through {
+                let seen = PeerMessage::BarrierSeen { number: *number };
+                self.outbox.tell_behind_messages(*shard, seen);
+            }
+            first <= *through
+        });
+    }
+
+    /// Answers a barrier of another shard, behind what it wants to be behind of.
+    pub(crate) fn answer_barrier(&mut self, shard: ShardIndex, number: u64, behind_forwards: bool) {
+        match self.broker.sessions.unsent_forwards(shard.0) {
+            Some((_, last)) if behind_forwards => {
+                self.broker.arriving.late_answers.push((shard, number, last));
+            }
+            _ => self.outbox.tell_behind_messages(shard, PeerMessage::BarrierSeen { number }),
+        }
     }
 
     /// Asks every other shard whether it knows all subscriptions made here so far; whether there is anybody to ask. The
     /// connection waits for one thing then: that all have answered.
-    pub(crate) fn raise_barrier(&mut self, connection: Key) -> bool {
+    pub(crate) fn raise_barrier(&mut self, connection: Key, behind_forwards: bool) -> bool {
         let missing = self.outbox.shards() - 1;
         if missing == 0 {
             return false;
@@ -327,7 +348,7 @@ impl Plane {
         let number = self.broker.barriers.back().map_or(1, |barrier| barrier.number + 1);
         self.broker.barriers.push_back(Barrier { connection, number, missing });
         let shard = self.index;
-        self.outbox.tell_all(|| PeerMessage::Barrier { shard, number });
+        self.outbox.tell_all(|| PeerMessage::Barrier { shard, number, behind_forwards });
         true
     }
 

@@ -63,7 +63,7 @@ impl Session {
             turn.plane.broker.log.stored.wait(Ticket(ticket), waiter);
         }
         if awaited.shards {
-            self.waits += u16::from(turn.plane.raise_barrier(turn.wire.key));
+            self.waits += u16::from(turn.plane.raise_barrier(turn.wire.key, false));
         }
         if self.waits == 0 {
             return self.subscribed(turn, subscribe.packet_id, codes);
@@ -163,6 +163,7 @@ impl Session {
         }
         let Some(principal) = self.principal().cloned() else { return Flow::End };
         let link = turn.plane.link(turn.wire.key);
+        let mut left_group = false;
         let mut ticket = None;
         let mut codes = Vec::with_capacity(unsubscribe.filter_count());
         for filter in unsubscribe.filters() {
@@ -174,6 +175,7 @@ impl Session {
                 let (existed, durable) = ended.unwrap_or((false, None));
                 if existed {
                     turn.plane.leave_subscription(&principal.tenant, filter, self.session);
+                    left_group |= matches!(topic::shared_subscription(filter), Ok(Some(_)));
                 }
                 ticket = ticket.max(durable);
                 existed
@@ -183,13 +185,20 @@ impl Session {
                 false => ReasonCode::NO_SUBSCRIPTION_EXISTED,
             });
         }
-        let Some(ticket) = ticket else {
+        self.waits = u16::from(ticket.is_some());
+        if let Some(ticket) = ticket {
+            let waiter = Waiter::Held { connection: turn.wire.key };
+            turn.plane.broker.log.stored.wait(Ticket(ticket), waiter);
+        }
+        if left_group {
+            // What other shards have given this member is here before the answer: it may leave after that, and takes no
+            // message of its group with it.
+            self.waits += u16::from(turn.plane.raise_barrier(turn.wire.key, true));
+        }
+        if self.waits == 0 {
             return self.unsubscribed(turn, unsubscribe.packet_id, &codes);
-        };
-        self.waits = 1;
+        }
         self.subscribing = Some(codes.into());
-        let waiter = Waiter::Held { connection: turn.wire.key };
-        turn.plane.broker.log.stored.wait(Ticket(ticket), waiter);
         Flow::Again(Hold::Commit)
     }
 
