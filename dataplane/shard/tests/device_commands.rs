@@ -349,7 +349,7 @@ fn a_command_larger_than_the_device_takes_is_not_sent() {
     node.stop();
 }
 
-/// MQTT 5: what a subscription brings carries its identifier [MQTT-3.3.4-3].
+/// MQTT 5: what a subscription brings carries its identifier [MQTT5-3.3.4-3].
 #[test]
 fn commands_and_error_reports_carry_the_identifier_of_their_subscription() {
     let dir = tempfile::tempdir().unwrap();
