@@ -44,4 +44,7 @@ pub enum Failure {
     /// Documents that are not right.
     #[error("{} faults in the documents:\n  {}", .0.len(), .0.join("\n  "))]
     Documents(Vec<String>),
+    /// More than one step failed.
+    #[error("{} steps failed:\n- {}", .0.len(), .0.iter().map(Failure::to_string).collect::<Vec<_>>().join("\n- "))]
+    Several(Vec<Failure>),
 }

@@ -13,7 +13,7 @@ mod steps;
 
 use clap::{Parser, Subcommand};
 use error::Failure;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use steps::{Cargo, Steps};
 
@@ -116,37 +116,54 @@ fn carry_out(chore: Chore, steps: &mut Steps) -> Result<(), Failure> {
     }
 }
 
+/// Goes on behind a step that failed, so that one run says all that is wrong.
 fn test(quick: bool, steps: &mut Steps) -> Result<(), Failure> {
     // First, because it is the step that can fail for want of a network or a privilege.
     let clients = if quick { None } else { Some(prepare(steps)?) };
-    steps.cargo("format", &["fmt", "--all", "--check"])?;
-    steps.step("documents", documents::check)?;
-    steps.step("statements of MQTT", conformance::check)?;
-    steps.cargo("lints", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
-    steps.cargo("build", &["test", "--workspace", "--no-run"])?;
-    steps.cargo("Rust and documentation tests", &["test", "--workspace"])?;
-    steps.step("fuzz corpora", |root| {
-        // A workspace of its own, but for what it builds: most of that is there already.
-        let target = Cargo::target_directory(root)?;
-        let mut command = Cargo::command(root);
-        command.args(["test", "--manifest-path", "fuzz/Cargo.toml"]);
-        command.args(["--no-default-features", "--target-dir"]).arg(target);
-        Cargo::run(command)
-    })?;
-    steps.step("load test runner", |root| {
-        let mut command = Cargo::plain("python3", root);
-        command.args(["-m", "unittest", "discover", "--start-directory", "loadtests"]);
-        command.args(["--top-level-directory", "loadtests"]);
-        command.env("PYTHONDONTWRITEBYTECODE", "1");
-        Cargo::run(command)
-    })?;
-    if let Some(clients) = clients {
-        build_binaries(steps)?;
-        run_conformance(&clients, &[], steps)?;
-        run_clients(&clients, None, steps)?;
-        run_demo(&[], steps)?;
+    let mut outcomes = vec![
+        steps.cargo("format", &["fmt", "--all", "--check"]),
+        steps.step("documents", documents::check),
+        steps.step("statements of MQTT", conformance::check),
+        steps.step("load test runner", test_load_runner),
+        steps.cargo("lints", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
+    ];
+    let built = steps.cargo("build", &["test", "--workspace", "--no-run"]);
+    let is_built = built.is_ok();
+    outcomes.push(built);
+    if is_built {
+        let every_crate = ["test", "--workspace", "--no-fail-fast"];
+        outcomes.push(steps.cargo("Rust and documentation tests", &every_crate));
+        outcomes.push(steps.step("fuzz corpora", replay_corpora));
     }
-    Ok(())
+    if let (Some(clients), true) = (clients, is_built) {
+        build_binaries(steps)?;
+        outcomes.push(run_conformance(&clients, &[], steps));
+        outcomes.push(run_clients(&clients, None, steps));
+        outcomes.push(run_demo(&[], steps));
+    }
+    let mut failures: Vec<_> = outcomes.into_iter().filter_map(Result::err).collect();
+    match failures.len() {
+        0 => Ok(()),
+        1 => Err(failures.remove(0)),
+        _ => Err(Failure::Several(failures)),
+    }
+}
+
+fn test_load_runner(root: &Path) -> Result<(), Failure> {
+    let mut command = Cargo::plain("python3", root);
+    command.args(["-m", "unittest", "discover", "--start-directory", "loadtests"]);
+    command.args(["--top-level-directory", "loadtests"]);
+    command.env("PYTHONDONTWRITEBYTECODE", "1");
+    Cargo::run(command)
+}
+
+fn replay_corpora(root: &Path) -> Result<(), Failure> {
+    // A workspace of its own, but for what it builds: much of that is there already.
+    let target = Cargo::target_directory(root)?;
+    let mut command = Cargo::command(root);
+    command.args(["test", "--manifest-path", "fuzz/Cargo.toml"]);
+    command.args(["--no-default-features", "--target-dir"]).arg(target);
+    Cargo::run(command)
 }
 
 fn prepare(steps: &mut Steps) -> Result<machine::Clients, Failure> {
