@@ -10,15 +10,16 @@ TIMEOUT_S = 10
 class Peer:
     """One connection; as a context it is connected inside."""
 
-    def __init__(self, site, login, client_id=""):
-        self.messages, self.connected, self.subscribed, self.ended = (queue.Queue() for _ in range(4))
-        self.client = paho.Client(paho.CallbackAPIVersion.VERSION2, client_id, protocol=paho.MQTTv311)
+    def __init__(self, site, login, client_id="", protocol=paho.MQTTv311, **connect):
+        self.messages, self.connected, self.subscribed, self.published, self.ended = (queue.Queue() for _ in range(5))
+        self.client = paho.Client(paho.CallbackAPIVersion.VERSION2, client_id, protocol=protocol)
         self.client.username_pw_set(login.username, login.password)
         self.client.on_connect = lambda _c, _u, _f, reason, _p: self.connected.put(reason)
         self.client.on_subscribe = lambda _c, _u, _id, reasons, _p: self.subscribed.put(reasons)
+        self.client.on_publish = lambda _c, _u, _id, reason, _p: self.published.put(reason)
         self.client.on_disconnect = lambda _c, _u, _f, reason, _p: self.ended.put(reason)
         self.client.on_message = lambda _c, _u, message: self.messages.put(message)
-        self.client.connect(site.host, site.mqtt_port, keepalive=30)
+        self.client.connect(site.host, site.mqtt_port, keepalive=30, **connect)
         self.client.loop_start()
 
     def __enter__(self):

@@ -24,6 +24,7 @@ import urllib.request
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TENANT = "weather"
 NEIGHBOUR = "neighbour"
+VILLAGE = "village"
 MESSAGE_BYTES = 8192
 START_S = 30
 
@@ -116,16 +117,20 @@ class Site:
         self._start_cloud()
         for tenant in (TENANT, NEIGHBOUR):
             self.fulcrum("tenant", "create", tenant)
+        self.fulcrum("tenant", "create", VILLAGE, "--address", "site/#", "--address", "own/{device}/+")
         for name in ("paho", "mosquitto", "curl", "flooder", "steady", "gateway", "commanded"):
             self.add_device(name)
         self.add_device("behind-gateway", "--via", "gateway")
         self.add_device("disabled")
         self.fulcrum("device", "update", TENANT, "disabled", "--enabled", "false")
         self.add_device("next-door", tenant=NEIGHBOUR)
+        for name in ("house", "barn"):
+            self.add_device(name, tenant=VILLAGE)
+        self.add_application("mill", VILLAGE)
         self.add_application("reader", TENANT)
         self.add_application("stranger", NEIGHBOUR)
         self._start_node()
-        for name in ("paho", "mosquitto", "curl", "next-door", "reader", "stranger"):
+        for name in ("paho", "mosquitto", "curl", "next-door", "reader", "stranger", "house", "barn", "mill"):
             self.wait_for_login(self.logins[name])
         self.wait_for_login(self.logins["disabled"], mqtt_code=5)
 
@@ -157,7 +162,7 @@ class Site:
 
     def _start_node(self):
         data = self.folder / "edge"
-        tenants = ["--tenant", TENANT, "--tenant", NEIGHBOUR]
+        tenants = ["--tenant", TENANT, "--tenant", NEIGHBOUR, "--tenant", VILLAGE]
         created = self.fulcrum("edge", "create", "edge-1", *tenants)
         self.fulcrum("edge", "enrol", "--edge", "edge-1", "--token", created["token"], "--data-dir", data)
         config = self.folder / "edge.toml"
