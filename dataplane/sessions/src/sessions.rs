@@ -158,6 +158,18 @@ impl Sessions {
         flow.map_or(0, |flow| flow.entries.len())
     }
 
+    /// Messages that may be queued for a session until a quarter of its queue is in use: what is not urgent leaves the
+    /// rest to what is.
+    #[must_use]
+    pub fn spare_room(&self, key: SessionKey) -> usize {
+        let flow = self.session(key).and_then(|session| session.flow.as_ref());
+        let (messages, bytes) = flow.map_or((0, 0), |flow| (flow.entries.len(), flow.bytes));
+        match bytes > self.limits.queue_bytes_max / 4 {
+            true => 0,
+            false => (self.limits.queue_messages_max / 4).max(1).saturating_sub(messages),
+        }
+    }
+
     /// The session's tenant.
     #[must_use]
     pub fn tenant(&self, key: SessionKey) -> Option<&Arc<str>> {

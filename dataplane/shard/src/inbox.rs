@@ -37,14 +37,14 @@ impl Shard {
         }
         self.plane.take_forwarded(&mailbox);
         let mut behind = Vec::new();
-        self.plane.take_messages(io, &mailbox, &mut behind);
+        let more = self.plane.take_messages(io, &mailbox, &mut behind);
         for message in behind {
             // Answers to barriers and the last word travel behind messages; neither says who sent it.
             self.take_peer_message(io, self.plane.index, message);
         }
         self.evict(io);
         self.after_input(io);
-        left == 0 && !mailbox.is_empty()
+        more || left == 0 && !mailbox.is_empty()
     }
 
     fn take_peer_message(&mut self, io: &mut Io<'_>, from: ShardIndex, message: PeerMessage) {
@@ -63,6 +63,9 @@ impl Shard {
             }
             PeerMessage::Stored { id, accepted } => {
                 if let Some(waiter) = plane.forwarded.answered(id) {
+                    if accepted {
+                        self.count_stored(&waiter);
+                    }
                     self.tell_waiter(io, waiter, accepted);
                 }
             }

@@ -32,8 +32,8 @@ pub const RECEIVE_MAX: u16 = 1024;
 /// Retained messages looked at for one connection in one turn.
 pub const RETAINED_PER_TURN: usize = 64;
 
-/// Messages queued for a session above which it gets no more retained ones for the moment.
-pub const WALK_QUEUE_MAX: usize = 256;
+/// Connections that get retained messages in one turn; the others follow in turn.
+pub const WALKS_PER_TURN: usize = 32;
 
 /// New subscriptions of one connection whose retained messages are on their way; more get none.
 pub const WALKS_MAX: usize = 1024;
@@ -84,6 +84,9 @@ pub const RECHECKS_AT_ONCE: usize = 128;
 
 /// Messages from other shards and threads handled in one turn; the rest follow in the next.
 pub const INBOX_PER_TURN: usize = 1024;
+
+/// Messages of clients of other shards taken in one turn.
+pub const MESSAGES_PER_TURN: usize = 2048;
 
 // A message must fit the lane and the subscriber's backlog, or it could never be delivered.
 const _: () = assert!(MESSAGE_BYTES_MAX * 4 <= SUBSCRIBER_BACKLOG_BYTES_MAX);

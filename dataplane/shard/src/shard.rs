@@ -1,10 +1,10 @@
 //! The shard: the ring's handler, with everything of one core behind it.
 
-use crate::broker::{Broker, SessionStore};
+use crate::broker::{Broker, SessionStore, Walked};
 use crate::connections::{Connections, Hold, Key, Protocol};
 use crate::forward::{Arriving, Forwarded};
 use crate::gateways::Gateways;
-use crate::limits::{HANDSHAKES_PER_TURN, INBOX_PER_TURN};
+use crate::limits::{HANDSHAKES_PER_TURN, INBOX_PER_TURN, WALKS_PER_TURN};
 use crate::message::{Mailbox, Moved, PeerMessage};
 use crate::metrics::ShardMetrics;
 use crate::mqtt::{Failure, Sequel};
@@ -88,6 +88,8 @@ pub struct Shard {
     /// miss a session that is kept elsewhere.
     pub(crate) ready_peers: usize,
     session_timer: Option<(Instant, TimerId)>,
+    /// The connection that got retained messages last.
+    walked: Key,
     /// Input behind a transport, before it is taken.
     pub(crate) plain: Vec<u8>,
     pub(crate) handshake_budget: HandshakeBudget,
@@ -157,6 +159,7 @@ impl Shard {
             speaks: HashMap::new(),
             ready_peers: 0,
             session_timer: None,
+            walked: Key(0),
             plain: Vec::new(),
             handshake_budget: HandshakeBudget::new(HANDSHAKES_PER_TURN),
             delivery_timer: false,
@@ -335,6 +338,7 @@ impl Shard {
     /// Tells those who wait what the journals' last commits, or their failure, mean for them.
     fn settle_stored(&mut self, io: &mut Io<'_>) {
         while let Some(waiter) = self.plane.stored.next_durable() {
+            self.count_stored(&waiter);
             self.tell_waiter(io, waiter, true);
         }
         while let Some(waiter) = self.plane.stored.next_failed() {
@@ -354,10 +358,14 @@ impl Shard {
         self.plane.pump_sessions(io);
     }
 
+    /// Counts the answer to a device whose message is durable.
+    pub(crate) fn count_stored(&self, waiter: &Waiter) {
+        let is_device = matches!(waiter, Waiter::Mqtt { .. } | Waiter::Http { .. });
+        self.plane.metrics.stored_acknowledged.add(is_device.into());
+    }
+
     /// Tells who waits that something is durable, or that it is not and will not be.
     pub(crate) fn tell_waiter(&mut self, io: &mut Io<'_>, waiter: Waiter, durable: bool) {
-        let counted = durable && matches!(waiter, Waiter::Mqtt { .. } | Waiter::Http { .. });
-        self.plane.metrics.stored_acknowledged.add(counted.into());
         match waiter {
             Waiter::Mqtt { connection, packet_id } if durable => {
                 self.acknowledge(io, connection, packet_id, ReasonCode::SUCCESS);
@@ -502,20 +510,37 @@ impl Shard {
 
     /// Connections with work that is done a part at a time.
     fn work_on(&mut self, io: &mut Io<'_>) {
-        let mut walking = std::mem::take(&mut self.plane.walking);
-        // Each acknowledgement names its connection.
-        walking.sort_unstable();
-        walking.dedup();
-        for key in walking {
-            if self.plane.continue_walk(io, key) {
-                self.plane.walking.push(key);
-            }
-        }
+        let waiting = self.walk(io);
         self.plane.pump_sessions(io);
         self.continue_handshakes(io);
         if !self.plane.walking.is_empty() || !self.plane.handshakes.is_empty() {
             io.turn_again();
         }
+        self.plane.walking.extend(waiting);
+    }
+
+    /// Retained messages go to some of the connections that get any, in turn; those that wait for the journal.
+    fn walk(&mut self, io: &mut Io<'_>) -> Vec<Key> {
+        let mut walking = std::mem::take(&mut self.plane.walking);
+        if walking.is_empty() {
+            return walking;
+        }
+        // Each acknowledgement names its connection.
+        walking.sort_unstable();
+        walking.dedup();
+        let next = walking.partition_point(|key| *key <= self.walked);
+        walking.rotate_left(next);
+        let later = walking.split_off(walking.len().min(WALKS_PER_TURN));
+        walking.retain(|key| {
+            self.walked = *key;
+            let walked = self.plane.continue_walk(io, *key);
+            if walked == Walked::More {
+                self.plane.walking.push(*key);
+            }
+            walked == Walked::Later
+        });
+        self.plane.walking.extend(later);
+        walking
     }
 
     /// Transports pass on what was written into them since.

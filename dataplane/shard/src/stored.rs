@@ -178,6 +178,11 @@ impl Stored {
         (self.partition.oldest_segment(), self.partition.current_segment())
     }
 
+    /// Most bytes the journal may take.
+    pub(crate) fn bytes_max(&self) -> u64 {
+        self.partition.metrics().bytes_max
+    }
+
     /// Whether the journal has failed: nothing becomes durable any more.
     pub(crate) fn has_failed(&self) -> bool {
         matches!(self.partition.state(), PartitionState::Failed { .. })

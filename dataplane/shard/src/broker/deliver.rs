@@ -107,6 +107,10 @@ impl Plane {
         if wire.stack.is_some() {
             self.flushes.push(Key(link));
         }
+        if !client.walks.is_empty() {
+            // What goes out, or cannot, makes room for more.
+            self.walking.push(Key(link));
+        }
         loop {
             if wire.queued_bytes(io) > SUBSCRIBER_BACKLOG_BYTES_MAX {
                 client.stalled = true;

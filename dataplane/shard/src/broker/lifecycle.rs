@@ -172,8 +172,13 @@ impl Plane {
     /// What has become due by the passing of time.
     pub(crate) fn session_timeouts(&mut self, io: &mut Io<'_>) {
         for _ in 0..self.broker.unpublished.len() {
+            let before = self.broker.unpublished.len();
             let Some(will) = self.broker.unpublished.pop_front() else { break };
             self.publish_will(io, will);
+            if self.broker.unpublished.len() == before {
+                // It is the last now. What the others want, the next time shows.
+                break;
+            }
         }
         let (now, now_ms) = (self.now, self.now_ms);
         let mut dues = std::mem::take(&mut self.broker.scratch.dues);

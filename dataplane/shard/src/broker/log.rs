@@ -33,11 +33,15 @@ impl SessionLog {
     pub(crate) fn copy_budget(&self, live_bytes: u64) -> Option<usize> {
         let (oldest, current) = self.stored.segments();
         let segments = current.saturating_sub(oldest);
-        if segments < SEGMENTS_MAX {
+        let used = (segments + 1) * self.tail.segment_bytes();
+        let is_scarce = used * 4 > self.stored.bytes_max() * 3;
+        if segments < if is_scarce { 1 } else { SEGMENTS_MAX } {
             return None;
         }
         let wasteful = segments * self.tail.segment_bytes() > LOG_SHARE * live_bytes;
-        Some(if wasteful { COPY_BYTES } else { 0 })
+        // Before it is full it has to be copied whole, as long as that makes room.
+        let needed = is_scarce && used * 4 > live_bytes * 5;
+        Some(if wasteful || needed { COPY_BYTES } else { 0 })
     }
 
     /// Nothing below `segment` is needed any more.

@@ -31,7 +31,7 @@ pub(crate) use deliver::SelfCopy;
 pub(crate) use log::SessionLog;
 pub(crate) use publish::{Outgoing as Publication, Routed};
 pub use recover::SessionStore;
-pub(crate) use retained::{Walk, Walks};
+pub(crate) use retained::{Walk, Walked, Walks};
 
 use crate::connections::Key;
 use fulcrum_router::{LinkId, Matches, Retained, ShardIndex, Subscriber, Topics};
@@ -64,6 +64,11 @@ pub(crate) struct Broker {
     boot: u64,
     scratch: Scratch,
 }
+
+/// Subscription identifiers of a session that [`Sessions::record_bytes`] counts.
+const SUBSCRIPTION_IDS_COUNTED: usize = 4;
+/// Most bytes each takes in a record.
+const SUBSCRIPTION_ID_BYTES: usize = 5;
 
 /// A subscription whose SUBACK waits for other shards.
 struct Barrier {
@@ -118,6 +123,12 @@ impl Broker {
     pub(crate) fn saw_version(&mut self, version: u64) {
         self.version = self.version.max(version);
     }
+}
+
+/// Bytes of subscription identifiers in a message's record beyond those [`Sessions::record_bytes`] counts.
+fn more_id_bytes(matches: &Matches) -> usize {
+    let more = |target| matches.ids(target).len().saturating_sub(SUBSCRIPTION_IDS_COUNTED);
+    matches.targets.iter().map(more).sum::<usize>() * SUBSCRIPTION_ID_BYTES
 }
 
 /// The link of a session.

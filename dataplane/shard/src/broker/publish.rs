@@ -1,7 +1,7 @@
 //! Publishing: who gets the message, on which shards, and when its publisher is answered.
 
 use super::parcel::{Parcel, Pick};
-use super::{SelfCopy, link_of};
+use super::{SelfCopy, link_of, more_id_bytes};
 use crate::connections::{Hold, Key};
 use crate::message::MessageOut;
 use crate::mqtt::Content;
@@ -66,8 +66,11 @@ impl Plane {
         self.pick_members(matches);
         let routed = self.publish_kept(io, message, matches);
         if !matches!(routed, Routed::Done(_) | Routed::Waiting) {
-            let messages = self.metrics.messages_received.value();
-            self.metrics.messages_received.set(messages - 1);
+            // It is counted when it is published, or not at all.
+            let (messages, bytes) =
+                (&self.metrics.messages_received, &self.metrics.payload_bytes_received);
+            messages.set(messages.value().saturating_sub(1));
+            bytes.set(bytes.value().saturating_sub(message.content.payload.len() as u64));
         }
         routed
     }
@@ -252,15 +255,9 @@ impl Plane {
             // Nobody rings when a lane has room again: it is looked at as the journal is.
             return Some(Routed::Later(Hold::Journal));
         }
-        let is_durable = |link: LinkId| {
-            link.shard == self.index && broker.sessions.is_durable(SessionKey(link.key))
-        };
-        let stored_for = if message.qos == QoS::AtMostOnce {
-            0
-        } else {
-            let links = matches.targets.iter().map(|target| target.link);
-            let members = broker.scratch.members.iter().map(|member| member.link);
-            links.chain(members).filter(|link| is_durable(*link)).count()
+        let stored_for = match message.qos {
+            QoS::AtMostOnce => 0,
+            _ => self.durable_takers(matches, &broker.scratch.members),
         };
         let forwarded = self.is_forwarded(message);
         let copies = usize::from(stored_for > 0)
@@ -269,7 +266,8 @@ impl Plane {
         if copies == 0 && !forwarded && message.will.is_none() {
             return None;
         }
-        let bytes = Sessions::record_bytes(frame_bytes * copies, stored_for);
+        let bytes = frame_bytes * copies + more_id_bytes(matches);
+        let bytes = Sessions::record_bytes(bytes, stored_for);
         match broker.log.room(bytes) {
             Room::Here => None,
             Room::Later => Some(Routed::Later(Hold::Journal)),
@@ -279,6 +277,16 @@ impl Plane {
             }
             Room::Failed => Some(Routed::Refused(ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR)),
         }
+    }
+
+    /// Durable sessions of this shard that a message above QoS 0 is stored for.
+    pub(super) fn durable_takers(&self, matches: &Matches, members: &[Subscriber]) -> usize {
+        let targets = matches.targets.iter().map(|target| (target.link, target.qos));
+        let members = members.iter().map(|member| (member.link, member.qos));
+        let is_durable = |link: LinkId| {
+            link.shard == self.index && self.broker.sessions.is_durable(SessionKey(link.key))
+        };
+        targets.chain(members).filter(|(link, qos)| *qos > 0 && is_durable(*link)).count()
     }
 
     /// Gives a session of this shard its copy; whether it has it or will have it.

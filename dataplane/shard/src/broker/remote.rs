@@ -5,18 +5,19 @@
 //! before it are durable here; one that finds no room is not, and is sent again until it does.
 
 use super::parcel::{Parcel, Pick};
-use super::{Barrier, SelfCopy};
+use super::{Barrier, SelfCopy, more_id_bytes};
 use crate::connections::{Hold, Key, Protocol};
+use crate::limits::MESSAGES_PER_TURN;
 use crate::message::{Batch, Mailbox, MessageOut, PeerMessage};
 use crate::mqtt::Content;
 use crate::plane::Plane;
 use crate::stored::Waiter;
 use bytes::Bytes;
-use fulcrum_frame::Frame;
+use fulcrum_frame::{Frame, Tag};
 use fulcrum_journal::Ticket;
 use fulcrum_mqtt::QoS;
 use fulcrum_ring::Io;
-use fulcrum_router::{LinkId, Matches, ShardIndex, Subscriber};
+use fulcrum_router::{LinkId, Matches, ShardIndex, Subscriber, owner};
 use fulcrum_sessions::{Log, Message, Origin, Room, SessionKey, Sessions, Transaction};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -68,23 +69,27 @@ enum Taken {
 const FORWARD_AGAIN: Duration = Duration::from_millis(50);
 
 impl Plane {
-    /// Takes the messages of other shards as far as the session journal takes them. What comes behind the messages of a
-    /// batch is handed to `control`.
+    /// Takes the messages of other shards as far as the session journal takes them, and no more than one turn may; whether
+    /// more are there to be taken. What comes behind the messages of a batch is handed to `control`.
     pub(crate) fn take_messages(
         &mut self,
         io: &mut Io<'_>,
         mailbox: &Mailbox,
         control: &mut Vec<PeerMessage>,
-    ) {
+    ) -> bool {
+        let mut left = MESSAGES_PER_TURN;
         if let Some(mut unfinished) = self.broker.arriving.unfinished.take()
-            && !self.take_batch(io, &mut unfinished, control)
+            && !self.take_batch(io, &mut unfinished, control, &mut left)
         {
             self.broker.arriving.unfinished = Some(unfinished);
-            return;
+            return left == 0;
         }
         let lanes = &mailbox.message_lanes;
         let mut empty = 0;
         while empty < lanes.len() {
+            if left == 0 {
+                return true;
+            }
             let sender = self.broker.arriving.next % lanes.len();
             self.broker.arriving.next = sender + 1;
             let Some(batch) = lanes[sender].pop() else {
@@ -93,11 +98,12 @@ impl Plane {
             };
             empty = 0;
             let mut batch = Unfinished { from: ShardIndex(sender as u16), batch, done: 0 };
-            if !self.take_batch(io, &mut batch, control) {
+            if !self.take_batch(io, &mut batch, control, &mut left) {
                 self.broker.arriving.unfinished = Some(batch);
-                return;
+                return left == 0;
             }
         }
+        false
     }
 
     /// Whether all of it is done.
@@ -106,9 +112,14 @@ impl Plane {
         io: &mut Io<'_>,
         unfinished: &mut Unfinished,
         control: &mut Vec<PeerMessage>,
+        left: &mut usize,
     ) -> bool {
         let Unfinished { from, batch, done } = unfinished;
         for message in &batch.messages[*done..] {
+            if *left == 0 {
+                return false;
+            }
+            *left -= 1;
             let bytes = batch.frames.get(message.frame.clone()).unwrap_or_default();
             let Some(taken) = self.take_parcel(io, bytes, message) else { return false };
             self.answer_sender(*from, message, taken);
@@ -196,17 +207,24 @@ impl Plane {
             self.broker.topics.matches(&tenant, content.topic, parcel.publisher, &mut matches);
         }
         let members = self.members_of(&parcel, &matches);
-        let taken =
-            match self.arrival_room(&parcel, &matches, frame.qos(), message.forward) {
-                Room::Later => None,
-                Room::Here => Some(self.take_content(
+        let taken = match self.arrival_room(
+            frame,
+            &parcel,
+            &matches,
+            &members,
+            message.forward.is_some(),
+        ) {
+            Room::Later => None,
+            Room::Here => {
+                Some(self.take_content(
                     io, &tenant, &content, frame, &parcel, message, &matches, &members,
-                )),
-                Room::Full | Room::Failed => {
-                    self.metrics.messages_refused_full.add(1);
-                    Some(Taken::Refused)
-                }
-            };
+                ))
+            }
+            Room::Full | Room::Failed => {
+                self.metrics.messages_refused_full.add(1);
+                Some(Taken::Refused)
+            }
+        };
         self.broker.scratch.matches = matches;
         taken
     }
@@ -276,21 +294,26 @@ impl Plane {
         members.take(wanted).collect()
     }
 
+    /// Whether the journal has room for what of a message is stored here; what is not does not wait for it.
     fn arrival_room(
         &self,
+        frame: Frame<'_>,
         parcel: &Parcel<'_>,
         matches: &Matches,
-        qos: u8,
-        forward: Option<(Origin, u64)>,
+        members: &[Subscriber],
+        is_forward: bool,
     ) -> Room {
-        let stored = qos > 0 || parcel.retain_version != 0 || forward.is_some();
-        if !stored {
+        let targets = if frame.qos() == 0 { 0 } else { self.durable_takers(matches, members) };
+        let tenant = frame.tenant().unwrap_or_default();
+        let topic = frame.text(Tag::OriginAddress).unwrap_or_default();
+        let is_kept = parcel.retain_version != 0
+            && owner(&[tenant, topic], self.outbox.shards()) == self.index;
+        if targets == 0 && !is_kept && !is_forward {
             return Room::Here;
         }
-        let targets = matches.targets.iter().filter(|target| target.link.shard == self.index);
-        let copies = 1 + usize::from(parcel.retain_version != 0);
-        let bytes = Sessions::record_bytes(parcel.frame.len() * copies, targets.count() + 1);
-        self.broker.log.room(bytes)
+        let copies = usize::from(targets > 0) + usize::from(is_kept);
+        let bytes = parcel.frame.len() * copies + more_id_bytes(matches);
+        self.broker.log.room(Sessions::record_bytes(bytes, targets))
     }
 
     /// The tenant's name as its sessions here share it.

@@ -2,7 +2,7 @@
 
 use super::SelfCopy;
 use crate::connections::{Key, Protocol};
-use crate::limits::{RETAINED_PER_TURN, SUBSCRIBER_BACKLOG_BYTES_MAX, WALK_QUEUE_MAX};
+use crate::limits::{RETAINED_PER_TURN, SUBSCRIBER_BACKLOG_BYTES_MAX};
 use crate::mqtt::Content;
 use crate::plane::Plane;
 use bytes::Bytes;
@@ -21,9 +21,23 @@ pub(crate) struct Walk {
     pub cursor: Option<RetainedCursor>,
 }
 
+/// How far a connection's walks are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Walked {
+    /// At their end, or waiting for the client, which will say when they go on.
+    Over,
+    /// They go on.
+    More,
+    /// They go on after the journal's next commit.
+    Later,
+}
+
 /// All of them of one connection; most have none at most times.
 #[derive(Default)]
-pub(crate) struct Walks(Option<Box<VecDeque<Walk>>>);
+pub(crate) struct Walks(
+    #[allow(clippy::box_collection, reason = "a word in each idle connection instead of four")]
+    Option<Box<VecDeque<Walk>>>,
+);
 
 impl Walks {
     pub(crate) fn len(&self) -> usize {
@@ -112,44 +126,54 @@ impl Plane {
         sessions.retain(transaction, content.topic, kept, version, expires_at_ms);
     }
 
-    /// Gives a client the next of the retained messages its new subscriptions match; whether more are to come now.
-    pub(crate) fn continue_walk(&mut self, io: &mut Io<'_>, connection: Key) -> bool {
-        let Some(found) = self.connections.by_key(connection) else { return false };
-        let (Protocol::Mqtt(client), wire) = found.parts() else { return false };
-        let session = client.session;
-        if wire.queued_bytes(io) > SUBSCRIBER_BACKLOG_BYTES_MAX {
-            client.stalled = true;
-            io.notify_drained(wire.id);
-            return false;
+    /// Gives a client the next of the retained messages its new subscriptions match.
+    pub(crate) fn continue_walk(&mut self, io: &mut Io<'_>, connection: Key) -> Walked {
+        let mut left = RETAINED_PER_TURN;
+        while left > 0 {
+            let Some(found) = self.connections.by_key(connection) else { return Walked::Over };
+            let (Protocol::Mqtt(client), wire) = found.parts() else { return Walked::Over };
+            let session = client.session;
+            let backlog = wire.queued_bytes(io);
+            if backlog > SUBSCRIBER_BACKLOG_BYTES_MAX {
+                client.stalled = true;
+                io.notify_drained(wire.id);
+                return Walked::Over;
+            }
+            let Some(mut walk) = client.walks.pop_front() else { return Walked::Over };
+            let Some(tenant) = self.broker.sessions.tenant(session).cloned() else {
+                return Walked::Over;
+            };
+            // As many as go out before the peer counts as one that does not read.
+            let mut limit =
+                (SUBSCRIBER_BACKLOG_BYTES_MAX - backlog) / self.settings.message_bytes_max;
+            if walk.qos > 0 {
+                let room = self.broker.sessions.spare_room(session);
+                if room == 0 {
+                    client.walks.push_front(walk);
+                    return Walked::Over;
+                }
+                limit = limit.min(room);
+            }
+            let limit = limit.clamp(1, left);
+            left -= limit;
+            let bytes = Sessions::record_bytes(self.settings.message_bytes_max, 1);
+            if self.broker.log.room(bytes) == Room::Later {
+                client.walks.push_front(walk);
+                return Walked::Later;
+            }
+            let (after, mut messages) = (walk.cursor.take(), Vec::new());
+            let retained = &self.broker.retained;
+            walk.cursor =
+                retained.matches(&tenant, &walk.filter, self.now_ms, after, limit, &mut messages);
+            let (qos, subscription_id) = (walk.qos, walk.subscription_id);
+            if walk.cursor.is_some() {
+                client.walks.push_front(walk);
+            }
+            for (_, frame) in messages {
+                self.give_retained(io, &tenant, session, &frame, qos, subscription_id);
+            }
         }
-        let Some(mut walk) = client.walks.pop_front() else { return false };
-        let Some(tenant) = self.broker.sessions.tenant(session).cloned() else { return false };
-        // Most of a queue is left to what is published meanwhile.
-        if walk.qos > 0 && self.broker.sessions.queued(session) >= WALK_QUEUE_MAX {
-            client.walks.push_front(walk);
-            return false;
-        }
-        if self.broker.log.room(Sessions::record_bytes(self.settings.message_bytes_max, 1))
-            == Room::Later
-        {
-            client.walks.push_front(walk);
-            return true;
-        }
-        let mut messages = Vec::new();
-        let (after, limit) = (walk.cursor.take(), RETAINED_PER_TURN);
-        let retained = &self.broker.retained;
-        walk.cursor =
-            retained.matches(&tenant, &walk.filter, self.now_ms, after, limit, &mut messages);
-        let (qos, subscription_id) = (walk.qos, walk.subscription_id);
-        let goes_on = walk.cursor.is_some();
-        if goes_on {
-            client.walks.push_front(walk);
-        }
-        let more = goes_on || !client.walks.is_empty();
-        for (_, frame) in messages {
-            self.give_retained(io, &tenant, session, &frame, qos, subscription_id);
-        }
-        more
+        Walked::More
     }
 
     fn give_retained(

@@ -70,6 +70,8 @@ pub struct Chat {
     /// MQTT 5: session expiry interval; 3.1.1 keeps its session as the clean flag says.
     pub expiry_s: u32,
     pub receive_max: u16,
+    /// Largest packet it takes.
+    pub packet_bytes_max: u32,
     pub will: Option<LastWords>,
     /// Whether what arrives is acknowledged.
     pub acknowledges: bool,
@@ -111,6 +113,7 @@ impl Chat {
             clean: true,
             expiry_s: 0,
             receive_max: u16::MAX,
+            packet_bytes_max: u32::MAX,
             will: None,
             acknowledges: true,
             socket: None,
@@ -197,6 +200,7 @@ impl Chat {
         if is_v5 {
             properties.push(Property::SessionExpiryInterval(self.expiry_s)).unwrap();
             properties.push(Property::ReceiveMaximum(self.receive_max)).unwrap();
+            properties.push(Property::MaximumPacketSize(self.packet_bytes_max)).unwrap();
             let delay_s = self.will.as_ref().map_or(0, |will| will.delay_s);
             of_will.push(Property::WillDelayInterval(delay_s)).unwrap();
         }
