@@ -49,6 +49,10 @@ pub(crate) enum Hold {
 }
 
 /// What a connection speaks.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are MQTT, and each is boxed with its connection"
+)]
 pub(crate) enum Protocol {
     Mqtt(mqtt::Session),
     Http(Box<http::Session>),

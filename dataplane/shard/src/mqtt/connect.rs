@@ -10,7 +10,7 @@ use super::session::{Phase, Session};
 use super::topics::is_device_topic;
 use crate::connections::Hold;
 use crate::flow::Flow;
-use crate::identity::{Adapter, Login, Password, Principal, Refusal};
+use crate::identity::{Adapter, Login, Password, Principal, Refusal, Role};
 use crate::plane::Plane;
 use crate::ports::Ticket;
 use crate::stored::Waiter;
@@ -195,10 +195,15 @@ impl Session {
             return self.turn_away(turn, ReasonCode::QUOTA_EXCEEDED);
         }
         // The device API has sessions as long as their connections, and no wills, as Hono has it.
+        let login = match principal.role {
+            Role::Device => principal.name.clone(),
+            // A device may have the same name; no device's name has a slash in it.
+            Role::Application { .. } => format!("application/{}", principal.name).into(),
+        };
         let who = Attach {
             tenant,
             client_id: &self.client_id,
-            principal: &principal.name,
+            principal: &login,
             clean_start: connect.clean_session || !may_message,
             expiry_s: if may_message { wishes.session_expiry_s } else { 0 },
             receive_max: wishes.receive_max,

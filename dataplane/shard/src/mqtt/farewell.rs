@@ -82,11 +82,15 @@ impl Session {
     ) -> bool {
         self.asking_since = None;
         let same = |fresh: &Principal| {
-            self.principal()
-                .is_some_and(|known| known.tenant == fresh.tenant && known.name == fresh.name)
+            self.principal().is_some_and(|known| {
+                known.tenant == fresh.tenant && known.name == fresh.name && known.role == fresh.role
+            })
         };
         match result {
             Ok(fresh) if same(&fresh) => {
+                // What was found out under the old rights is found out again.
+                self.route = None;
+                turn.plane.prune_subscriptions(self.session, &fresh.messaging);
                 self.admit(turn.plane, fresh);
                 turn.plane.watching.push(turn.wire.key);
                 let mut properties = PropertyBuffer::new(PropertyOwner::Auth);

@@ -23,8 +23,9 @@ use fulcrum_mqtt::{
 };
 use fulcrum_ring::Io;
 use fulcrum_router::{DeliveryId, Outcome, ShardIndex};
-use fulcrum_sessions::{Ack, Leave, SessionKey};
+use fulcrum_sessions::{Ack, Leave, Room, SessionKey};
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -361,8 +362,8 @@ impl Session {
             let packet_id = under_way.last_packet_id;
             let packet_id = packet_id.checked_add(1).unwrap_or(DEVICE_PACKET_ID_MIN);
             under_way.last_packet_id = packet_id;
-            if !under_way.messages.contains_key(&packet_id) {
-                under_way.messages.insert(packet_id, outgoing);
+            if let Entry::Vacant(free) = under_way.messages.entry(packet_id) {
+                free.insert(outgoing);
                 return Some(packet_id);
             }
         }
@@ -408,10 +409,7 @@ impl Session {
         }
         let broker = &mut turn.plane.broker;
         match known {
-            Err(_) => {
-                turn.plane.parked.push(connection);
-                Flow::Again(Hold::Journal)
-            }
+            Err(room) => self.acknowledge_later(turn, room),
             Ok(_) if refused => Flow::Next,
             Ok((Ack::Known, Some(ticket))) => {
                 let waiter = Waiter::Release { connection, packet_id };
@@ -434,10 +432,7 @@ impl Session {
         let connection = turn.wire.key;
         let broker = &mut turn.plane.broker;
         match broker.sessions.pubrel(&mut broker.log, self.session, packet_id) {
-            Err(_) => {
-                turn.plane.parked.push(connection);
-                Flow::Again(Hold::Journal)
-            }
+            Err(room) => self.acknowledge_later(turn, room),
             Ok((_, Some(ticket))) => {
                 let waiter = Waiter::Complete { connection, packet_id };
                 broker.log.stored.wait(Ticket(ticket), waiter);
@@ -453,6 +448,15 @@ impl Session {
                 Flow::Next
             }
         }
+    }
+
+    /// An acknowledgement that cannot be recorded waits for room; a journal that has failed will have none.
+    fn acknowledge_later(&mut self, turn: &mut Turn<'_, '_>, room: Room) -> Flow {
+        if room == Room::Failed {
+            return self.end_with(turn, ReasonCode::SERVER_BUSY);
+        }
+        turn.plane.parked.push(turn.wire.key);
+        Flow::Again(Hold::Journal)
     }
 
     // ---- messages to the peer --------------------------------------------------------------------------------------

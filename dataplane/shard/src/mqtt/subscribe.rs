@@ -21,6 +21,9 @@ use fulcrum_mqtt::{
 use fulcrum_router::covers;
 use fulcrum_sessions::{Log, Room, SubscribeRefused, Subscription};
 
+/// Room in the journal one packet waits for, at most: a session has so many subscriptions only.
+const SUBSCRIBE_BYTES_MAX: usize = 1 << 20;
+
 /// What has to be on disk, or known elsewhere, before the answer.
 #[derive(Default)]
 struct Awaited {
@@ -33,7 +36,9 @@ impl Session {
         if let Some(codes) = self.subscribing.take() {
             return self.subscribed(turn, subscribe.packet_id, codes.into());
         }
-        if let Some(flow) = self.wait_for_room(turn, subscribe.filter_count()) {
+        if let Some(flow) =
+            self.wait_for_room(turn, subscribe.filters().map(|wanted| wanted.filter.len()))
+        {
             return flow;
         }
         if let Some(flow) = self.ask_about_filters(turn, subscribe) {
@@ -158,7 +163,7 @@ impl Session {
         if let Some(codes) = self.subscribing.take() {
             return self.unsubscribed(turn, unsubscribe.packet_id, &codes);
         }
-        if let Some(flow) = self.wait_for_room(turn, unsubscribe.filter_count()) {
+        if let Some(flow) = self.wait_for_room(turn, unsubscribe.filters().map(str::len)) {
             return flow;
         }
         let Some(principal) = self.principal().cloned() else { return Flow::End };
@@ -215,12 +220,18 @@ impl Session {
     }
 
     /// A packet with many filters is done whole or not yet.
-    fn wait_for_room(&self, turn: &mut Turn<'_, '_>, filters: usize) -> Option<Flow> {
+    fn wait_for_room(
+        &self,
+        turn: &mut Turn<'_, '_>,
+        filters: impl Iterator<Item = usize>,
+    ) -> Option<Flow> {
         let broker = &turn.plane.broker;
         if !broker.sessions.is_durable(self.session) {
             return None;
         }
-        let later = broker.log.room(filters * SUBSCRIBE_RECORD_BYTES) == Room::Later;
+        let bytes: usize = filters.map(|bytes| SUBSCRIBE_RECORD_BYTES + bytes).sum();
+        let bytes = bytes.min(SUBSCRIBE_BYTES_MAX);
+        let later = broker.log.room(bytes) == Room::Later;
         later.then(|| {
             turn.plane.parked.push(turn.wire.key);
             Flow::Again(Hold::Journal)
