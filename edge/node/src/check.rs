@@ -2,6 +2,7 @@
 
 use crate::config::{Config, Uplink};
 use crate::data_dir;
+use crate::listeners::Tls;
 use fulcrum_ring::preflight::{Check, Remedy, Requirements, check, is_fit};
 use fulcrum_uplink::Key;
 use serde_json::json;
@@ -24,6 +25,7 @@ pub fn requirements(config: &Config) -> Requirements {
 pub fn checks(config: &Config) -> Vec<Check> {
     let mut checks = check(&requirements(config));
     checks.extend(data_dir::checks(&config.node.data_dir));
+    checks.extend(config.tls.as_ref().map(certificates));
     if let Some(uplink) = &config.uplink {
         checks.push(key(uplink));
         checks.extend(uplink.ca_file.as_deref().map(authorities));
@@ -49,6 +51,28 @@ fn key(uplink: &Uplink) -> Check {
             ),
             systemd: String::new(),
             container: format!("mount the key at {shown}"),
+        },
+    }
+}
+
+fn certificates(tls: &Tls) -> Check {
+    let loaded = tls.load();
+    let chains: Vec<_> = tls.certificate.iter().map(|files| files.chain.display()).collect();
+    Check {
+        name: "certificates",
+        ok: loaded.is_ok(),
+        required: true,
+        found: loaded.map_or_else(
+            |error| error,
+            |_| chains.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+        ),
+        wanted: "[[tls.certificate]] with chain and key: PEM files, readable, the key that of the chain's first certificate"
+            .to_owned(),
+        remedy: Remedy {
+            shell: "openssl pkey -in KEY -pubout and openssl x509 -in CHAIN -noout -pubkey show whether they belong together"
+                .to_owned(),
+            systemd: String::new(),
+            container: "mount the files where the configuration names them".to_owned(),
         },
     }
 }

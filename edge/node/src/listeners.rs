@@ -33,7 +33,7 @@ pub struct Listener {
     pub tls: bool,
     /// Path of MQTT over WebSocket, usually `/mqtt`. Without it MQTT comes as it is.
     pub websocket: Option<String>,
-    /// Whether a proxy in front puts a PROXY protocol header (version 2) before each connection.
+    /// Whether a proxy in front puts a PROXY protocol header (version 2 or 1) before each connection.
     #[serde(default)]
     pub proxy_protocol: bool,
 }
@@ -120,7 +120,8 @@ impl Listener {
 }
 
 impl Tls {
-    fn load(&self) -> Result<Arc<ServerTls>, String> {
+    /// Reads the files; the error names the one that cannot be used, and why.
+    pub fn load(&self) -> Result<Arc<ServerTls>, String> {
         let files = self
             .certificate
             .iter()

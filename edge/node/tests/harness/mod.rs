@@ -9,6 +9,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_fulcrum-edge");
@@ -38,8 +39,13 @@ impl Place {
         place
     }
 
+    /// A file beside the configuration.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
     pub fn config(&self) -> PathBuf {
-        self.folder.path().join("edge.toml")
+        self.file("edge.toml")
     }
 
     pub fn data_dir(&self) -> PathBuf {
@@ -57,26 +63,27 @@ impl Place {
 
     /// Gives the replica tenant `acme` with device `d1` and messaging addresses `site/#`.
     pub fn seed(&self) {
-        let messaging = json!({ "addresses": [{ "pattern": "site/#", "type": "multicast" }] });
+        self.seed_with(json!({}), Vec::new());
+    }
+
+    /// The same with more members for the tenant's document, and with further entities, whose versions are filled in.
+    pub fn seed_with(&self, mut tenant: Value, more: Vec<Value>) {
+        tenant["messaging"] =
+            json!({ "addresses": [{ "pattern": "site/#", "type": "multicast" }] });
         let secret = json!({ "hash-function": "sha-256", "pwd-hash": SHA256_OF_HONO_SECRET });
         let credential = json!({ "type": "hashed-password", "auth-id": "d1", "secrets": [secret] });
-        let page = json!({
-            "feed": "test",
-            "changes": [
-                {
-                    "version": 1, "kind": "tenant", "tenant": "acme",
-                    "document": { "messaging": messaging },
-                },
-                { "version": 2, "kind": "device", "tenant": "acme", "device": "d1", "document": {} },
-                {
-                    "version": 3, "kind": "credentials", "tenant": "acme", "device": "d1",
-                    "document": [credential],
-                },
-            ],
-            "cursor": 3,
-            "more": false,
-        });
-        let feed = self.folder.path().join("feed.json");
+        let mut changes = vec![
+            json!({ "kind": "tenant", "tenant": "acme", "document": tenant }),
+            json!({ "kind": "device", "tenant": "acme", "device": "d1", "document": {} }),
+            json!({ "kind": "credentials", "tenant": "acme", "device": "d1", "document": [credential] }),
+        ];
+        changes.extend(more);
+        for (version, change) in (1..).zip(&mut changes) {
+            change["version"] = json!(version);
+        }
+        let cursor = changes.len();
+        let page = json!({ "feed": "test", "changes": changes, "cursor": cursor, "more": false });
+        let feed = self.file("feed.json");
         std::fs::write(&feed, page.to_string()).unwrap();
         let output = self.execute(&["seed", "--feed", feed.to_str().unwrap()]);
         assert!(output.status.success(), "{output:?}");
@@ -145,6 +152,9 @@ pub struct Node {
     pub mqtt: SocketAddr,
     pub http: SocketAddr,
     pub admin: SocketAddr,
+    /// All listeners in the order of the configuration, `mqtt` and `http` among them.
+    pub listeners: Vec<SocketAddr>,
+    log: Arc<Mutex<Vec<String>>>,
 }
 
 impl Node {
@@ -161,10 +171,49 @@ impl Node {
             }
         };
         // Read on, so that the node never waits for its log.
-        std::thread::spawn(move || lines.for_each(drop));
+        let log = Arc::<Mutex<Vec<String>>>::default();
+        let kept = log.clone();
+        std::thread::spawn(move || {
+            lines.map_while(Result::ok).for_each(|line| kept.lock().unwrap().push(line));
+        });
         let address = |name: &str| started[name].as_str().unwrap().parse().unwrap();
         let (mqtt, http, admin) = (address("mqtt"), address("http"), address("admin"));
-        Node { process, mqtt, http, admin }
+        let listeners = started["listeners"].as_str().unwrap();
+        let listeners = listeners.split([' ', ')']).filter_map(|word| word.parse().ok()).collect();
+        Node { process, mqtt, http, admin, listeners, log }
+    }
+
+    /// Waits for a line of the log with `text`.
+    pub fn logs(&self, text: &str) {
+        for _ in 0..1000 {
+            if self.log.lock().unwrap().iter().any(|line| line.contains(text)) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        panic!("the log says no '{text}'");
+    }
+
+    /// Has it read its certificates again.
+    pub fn hang_up(&self) {
+        let id = self.process.id().to_string();
+        assert!(Command::new("kill").args(["-HUP", &id]).status().unwrap().success());
+    }
+
+    /// Resident memory in bytes.
+    pub fn memory(&self) -> u64 {
+        let status = format!("/proc/{}/status", self.process.id());
+        let status = std::fs::read_to_string(status).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.split_whitespace().next().unwrap().parse::<u64>().unwrap() * 1024
+    }
+
+    /// A metric, summed over the shards.
+    pub fn metric(&self, name: &str) -> f64 {
+        let text = fetch(self.admin, "/metrics");
+        let lines = text.lines().filter_map(|line| line.strip_prefix(name));
+        let values = lines.filter(|rest| rest.starts_with(['{', ' ']));
+        values.map(|rest| rest.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
     }
 
     /// Asks it to stop.
@@ -231,11 +280,15 @@ impl Device {
 
 /// Status of a GET on the admin endpoint.
 pub fn get(address: SocketAddr, path: &str) -> u16 {
+    fetch(address, path).split(' ').nth(1).unwrap().parse().unwrap()
+}
+
+fn fetch(address: SocketAddr, path: &str) -> String {
     let mut socket = TcpStream::connect(address).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
     socket.write_all(request.as_bytes()).unwrap();
     let mut text = String::new();
     socket.read_to_string(&mut text).unwrap();
-    text.split(' ').nth(1).unwrap().parse().unwrap()
+    text
 }
