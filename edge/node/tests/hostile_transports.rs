@@ -197,3 +197,38 @@ fn a_reader_who_does_not_read_is_bounded_over_tls() {
         assert_eq!(reader.message(), b"after");
     }
 }
+
+/// What is kept for a client waits for it while it does not read, in the transport too, and then comes whole.
+#[test]
+fn messages_that_are_kept_arrive_through_a_transport_that_was_full() {
+    const PAYLOAD: usize = 60 * 1024;
+    const COUNT: u16 = 240;
+    let world = World::new();
+    let mut publisher = world.connected(Way::Plain, "publisher");
+    for way in [Way::Tls, Way::SecureWebSocket] {
+        let topic = format!("site/kept/{way:?}");
+        let mut reader = world.connected(way, &format!("reader-{way:?}"));
+        reader.subscribe(&topic, 1);
+        // Retained as well: they come a second time to who subscribes later.
+        for number in 1..=COUNT {
+            let mut payload = vec![7; PAYLOAD];
+            payload[..2].copy_from_slice(&number.to_be_bytes());
+            publisher.send(&publish(&topic, Some(number), &payload)).unwrap();
+            let mut retained = publish(&format!("{topic}/{number}"), Some(number), &[8; 5000]);
+            retained[0] |= 1;
+            publisher.send(&retained).unwrap();
+            publisher.expect(0x40);
+            publisher.expect(0x40);
+        }
+        for number in 1..=COUNT {
+            let payload = reader.message();
+            assert_eq!((payload.len(), &payload[..2]), (PAYLOAD, &number.to_be_bytes()[..]));
+        }
+        reader.subscribe(&format!("{topic}/+"), 1);
+        std::thread::sleep(Duration::from_millis(100));
+        for _ in 0..COUNT {
+            assert_eq!(reader.message(), [8; 5000]);
+        }
+        reader.ping();
+    }
+}
