@@ -13,6 +13,9 @@ use std::time::{Duration, Instant};
 pub(crate) struct Key(pub u64);
 
 impl Key {
+    /// Names no connection: there is no such place in the table.
+    pub(crate) const NOBODY: Key = Key(u64::MAX);
+
     fn new(index: usize, serial: u32) -> Key {
         Key(u64::from(serial) << 32 | index as u64)
     }

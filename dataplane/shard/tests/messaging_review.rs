@@ -8,7 +8,8 @@ mod harness;
 use fulcrum_journal::JournalConfig;
 use fulcrum_ring::RingConfig;
 use fulcrum_sessions::Limits;
-use harness::{Node, journal_config};
+use harness::{Client, Node, journal_config};
+use std::io::{Read, Write};
 use std::time::Duration;
 
 #[test]
@@ -87,5 +88,31 @@ fn messages_between_clients_do_not_count_as_stored_messages_of_devices() {
     let metrics = &node.metrics[0];
     assert_eq!(metrics.stored_acknowledged.value(), 0);
     assert_eq!(metrics.payload_bytes_received.value(), 5);
+    node.stop();
+}
+
+#[test]
+fn a_length_of_more_bytes_than_it_needs_is_malformed_on_a_known_topic_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path(), 1);
+    let mut subscriber = node.chat(0, "s").v311();
+    subscriber.connect(node.mqtt[0]);
+    subscriber.subscribe("room", 0);
+    let mut publisher = Client::connect(node.mqtt[0], "chat-p@t");
+    let body = b"\x00\x04roomhello";
+    for _ in 0..3 {
+        publisher.socket.write_all(&[0x30, body.len() as u8]).unwrap();
+        publisher.socket.write_all(body).unwrap();
+    }
+    subscriber.wait_until(|chat| chat.got.len() == 3).unwrap();
+    publisher.socket.write_all(&[0x30, body.len() as u8 | 0x80, 0]).unwrap();
+    publisher.socket.write_all(body).unwrap();
+    publisher.socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    assert!(matches!(publisher.socket.read(&mut [0; 16]), Ok(0) | Err(_)));
+    node.wait_for("the publisher to be refused", |node| {
+        node.total(|metrics| metrics.protocol_errors.value()) == 1
+    });
+    subscriber.take_all(Duration::from_millis(50)).unwrap();
+    assert_eq!(subscriber.got.len(), 3);
     node.stop();
 }

@@ -216,7 +216,7 @@ impl Plane {
                 // There was room a moment ago: the journal has failed meanwhile, and nobody is answered any more.
                 tracing::error!(?room, "a message could not be recorded");
                 if let Some(receipt) = sent.receipt {
-                    self.broker.receipts.expect(receipt, sent.answers);
+                    self.broker.receipts.abandon(receipt, sent.answers);
                 }
                 return Routed::Refused(ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR);
             }

@@ -38,6 +38,13 @@ impl Receipts {
         }
     }
 
+    /// The message was not published after all: `missing` answers come, and nobody waits for them.
+    pub(crate) fn abandon(&mut self, receipt: u32, missing: u16) {
+        if let Some(waiting) = self.waiting.get_mut(receipt as usize) {
+            (waiting.connection, waiting.missing) = (Key::NOBODY, missing);
+        }
+    }
+
     /// One answer; the publisher once it was the last.
     pub(crate) fn answer(&mut self, receipt: u32, accepted: bool) -> Option<Settled> {
         let waiting = self.waiting.get_mut(receipt as usize)?;
@@ -59,6 +66,16 @@ impl Receipts {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn answers_to_an_abandoned_message_are_for_nobody_and_take_no_place() {
+        let mut receipts = Receipts::default();
+        let receipt = receipts.begin(Key(7), 3, u16::MAX);
+        receipts.abandon(receipt, 2);
+        assert!(receipts.answer(receipt, true).is_none());
+        assert_eq!(receipts.answer(receipt, true).unwrap().connection, Key::NOBODY);
+        assert_eq!(receipts.len(), 0);
+    }
 
     #[test]
     fn a_publisher_is_answered_once_and_refused_if_any_shard_refuses() {

@@ -43,7 +43,8 @@ impl Session {
         }
         let (head, remaining) = match bytes {
             [_, low, ..] if *low < 0x80 => (2, usize::from(*low)),
-            [_, low, high, ..] if *high < 0x80 => {
+            // A length of more bytes than it needs is malformed [MQTT5-1.5.5-1]: the codec says so.
+            [_, low, high, ..] if *high < 0x80 && *high != 0 => {
                 (3, usize::from(*low & 0x7f) | usize::from(*high) << 7)
             }
             _ => return None,
