@@ -50,23 +50,15 @@ pub trait Registry: Send {
     /// The device takes no more commands here.
     fn absent(&mut self, tenant: &Arc<str>, device: &Arc<str>);
 
-    /// Asks which gateways may act for a device; answered with [`crate::Message::Gateways`]. Where it is not, a gateway
-    /// gets the commands of the devices it has acted for.
-    fn gateways_of(&mut self, tenant: &Arc<str>, device: &Arc<str>) -> Result<(), Busy> {
-        let _ = (tenant, device);
-        Ok(())
-    }
+    /// Asks which gateways may act for a device; answered with [`crate::Message::Gateways`].
+    fn gateways_of(&mut self, tenant: &Arc<str>, device: &Arc<str>) -> Result<(), Busy>;
 
     /// The gateway takes the commands of all its devices here now. Answered with [`crate::Message::CommandArrived`] for
-    /// each of them that has commands in the store.
-    fn gateway_present(&mut self, tenant: &Arc<str>, gateway: &Arc<str>) {
-        let _ = (tenant, gateway);
-    }
+    /// each of them that has commands in the store, to the shard that owns it. It may be said again.
+    fn gateway_present(&mut self, tenant: &Arc<str>, gateway: &Arc<str>);
 
     /// The gateway takes them no more.
-    fn gateway_absent(&mut self, tenant: &Arc<str>, gateway: &Arc<str>) {
-        let _ = (tenant, gateway);
-    }
+    fn gateway_absent(&mut self, tenant: &Arc<str>, gateway: &Arc<str>);
 }
 
 /// A consumer of live telemetry outside the shards: the uplink.

@@ -2,13 +2,23 @@
 
 use crate::authentication::unavailable;
 use crate::error::IdentityError;
-use crate::limits::GATEWAYS_OF_DEVICE_MAX;
+use crate::limits::{DEVICES_OF_GATEWAY_MAX, GATEWAYS_OF_DEVICE_MAX};
 use crate::login::Adapter;
 use crate::refusal::Refusal;
 use crate::replica::{Identity, View};
+use crate::tables::{COMMAND_IDS, GATEWAYS, GROUPED};
 use fulcrum_contract::registry::Device;
 use fulcrum_contract::{DeviceId, TenantId};
 use std::collections::BTreeSet;
+
+/// The devices a gateway may act for.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct DevicesBehind {
+    /// In the order of their ids, each with whether commands for it are in the store.
+    pub devices: Vec<(DeviceId, bool)>,
+    /// There are more than were looked at.
+    pub is_cut: bool,
+}
 
 /// What decides whether a device that is connected may stay: for shards that were told of a change.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -67,6 +77,17 @@ impl Identity {
         device: &DeviceId,
     ) -> Result<Vec<DeviceId>, IdentityError> {
         self.inner.read(|view| gateways_of(view, tenant, device))
+    }
+
+    /// The devices a gateway may act for as things are: those that name it in `via`, or one of its groups in `viaGroups`, as
+    /// far as they are enabled. A gateway that is not registered or disabled has none. Looks at no more devices than
+    /// [`DEVICES_OF_GATEWAY_MAX`].
+    pub fn devices_behind(
+        &self,
+        tenant: &TenantId,
+        gateway: &DeviceId,
+    ) -> Result<DevicesBehind, IdentityError> {
+        self.inner.read(|view| devices_behind(view, tenant.as_str(), gateway.as_str()))
     }
 
     /// The present state of a device and its tenant.
@@ -134,6 +155,53 @@ fn gateways_of(
         }
     }
     Ok(gateways)
+}
+
+fn devices_behind(view: &View, tenant: &str, gateway: &str) -> Result<DevicesBehind, redb::Error> {
+    let document = view.device(tenant, gateway)?;
+    let Some(document) = document.filter(|document| document.enabled) else {
+        return Ok(DevicesBehind::default());
+    };
+    let (gateways, grouped) = (view.0.open_table(GATEWAYS)?, view.0.open_table(GROUPED)?);
+    let groups = document.member_of.iter().map(|group| (&grouped, group.as_str()));
+    let mut named = BTreeSet::new();
+    let mut looked_at = 0;
+    let mut is_cut = false;
+    for (index, name) in std::iter::once((&gateways, gateway)).chain(groups) {
+        for entry in index.range((tenant, name, "")..)? {
+            let (key, _) = entry?;
+            let (row_tenant, row_name, device) = key.value();
+            if (row_tenant, row_name) != (tenant, name) {
+                break;
+            }
+            if looked_at == DEVICES_OF_GATEWAY_MAX {
+                is_cut = true;
+                break;
+            }
+            looked_at += 1;
+            named.insert(device.to_owned());
+        }
+    }
+    named.remove(gateway);
+    let commands = view.0.open_table(COMMAND_IDS)?;
+    let mut devices = Vec::new();
+    for device in named {
+        if !view.device(tenant, &device)?.is_some_and(|document| document.enabled) {
+            continue;
+        }
+        let has_commands = match commands.range((tenant, device.as_str(), "")..)?.next() {
+            Some(entry) => {
+                let (key, _) = entry?;
+                let (row_tenant, row_device, _) = key.value();
+                (row_tenant, row_device) == (tenant, device.as_str())
+            }
+            None => false,
+        };
+        if let Ok(device) = DeviceId::parse(&device) {
+            devices.push((device, has_commands));
+        }
+    }
+    Ok(DevicesBehind { devices, is_cut })
 }
 
 fn state(

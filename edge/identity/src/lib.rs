@@ -36,7 +36,7 @@ mod tables;
 mod token;
 pub mod verifier;
 
-pub use authorisation::DeviceState;
+pub use authorisation::{DeviceState, DevicesBehind};
 pub use error::IdentityError;
 pub use feed::{Applied, FeedPosition};
 pub use login::{Adapter, Login, Password, Peer, Principal, Proof};

@@ -29,6 +29,9 @@ pub const CHAIN_CERTIFICATES_MAX: usize = 8;
 /// Gateways named as those that may act for one device.
 pub const GATEWAYS_OF_DEVICE_MAX: usize = 256;
 
+/// Devices looked at to find those behind one gateway: tens of milliseconds of the store thread.
+pub const DEVICES_OF_GATEWAY_MAX: usize = 10_000;
+
 /// Verify threads if nothing else is configured.
 pub const VERIFY_THREADS_DEFAULT: usize = 1;
 

@@ -6,8 +6,8 @@ use crate::limits::STORE_CACHE_BYTES;
 use crate::memo::Memo;
 use crate::tables::{
     self, ALIASES, ANCHORS, APPLICATIONS, AUTH_IDS, COMMANDS, CREDENTIALS, DEVICES, EntityRow,
-    FORMAT, FORMAT_KEY, FORMAT_WITH_FEWER_INDEXES, GATEWAYS, KEY_NAMES, MEMBERS, NUMBERS, NamedRow,
-    SUBJECTS, TENANTS,
+    FORMAT, FORMAT_KEY, FORMAT_WITH_FEWER_INDEXES, FORMAT_WITHOUT_GROUPED, GATEWAYS, KEY_NAMES,
+    MEMBERS, NUMBERS, NamedRow, SUBJECTS, TENANTS,
 };
 use fulcrum_contract::registry::{Application, Credential, Device, Tenant};
 use fulcrum_contract::{ApplicationId, CommandId, DeviceId, TenantId};
@@ -155,7 +155,7 @@ impl Inner {
         })?;
         match found {
             FORMAT => self.write(tables::create_all),
-            FORMAT_WITH_FEWER_INDEXES => self.write(|transaction| {
+            FORMAT_WITH_FEWER_INDEXES | FORMAT_WITHOUT_GROUPED => self.write(|transaction| {
                 tables::create_all(transaction)?;
                 Rows::index_anew(transaction)?;
                 transaction.open_table(NUMBERS)?.insert(FORMAT_KEY, FORMAT)?;

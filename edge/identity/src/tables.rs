@@ -2,15 +2,18 @@
 //!
 //! Keys are identifiers as redb orders tuples: element by element, so all rows of a tenant (or of a tenant's device)
 //! are one range. Indexes ([`AUTH_IDS`], [`KEY_NAMES`], [`SUBJECTS`], [`ANCHORS`], [`ALIASES`], [`GATEWAYS`],
-//! [`MEMBERS`], [`COMMAND_IDS`], [`DEADLINES`]) are pure functions of the rows they index and change in the same transaction.
+//! [`MEMBERS`], [`GROUPED`], [`COMMAND_IDS`], [`DEADLINES`]) are pure functions of the rows they index and change in the same
+//! transaction.
 
 use redb::{TableDefinition, WriteTransaction};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// Version of this layout.
-pub(crate) const FORMAT: u64 = 2;
-/// The layout before: the same without [`KEY_NAMES`], [`SUBJECTS`], [`ANCHORS`], [`ALIASES`] and [`MEMBERS`].
+pub(crate) const FORMAT: u64 = 3;
+/// The layout before: the same without [`GROUPED`].
+pub(crate) const FORMAT_WITHOUT_GROUPED: u64 = 2;
+/// The layout before that: also without [`KEY_NAMES`], [`SUBJECTS`], [`ANCHORS`], [`ALIASES`] and [`MEMBERS`].
 pub(crate) const FORMAT_WITH_FEWER_INDEXES: u64 = 1;
 
 /// Generation, version in the feed, and the document as JSON. The generation counts snapshots: rows that a complete
@@ -48,6 +51,8 @@ pub(crate) const ALIASES: TableDefinition<EntityRow, ()> = TableDefinition::new(
 pub(crate) const GATEWAYS: TableDefinition<NamedRow, ()> = TableDefinition::new("gateways");
 /// Tenant, group, gateway that is a member of it.
 pub(crate) const MEMBERS: TableDefinition<NamedRow, ()> = TableDefinition::new("members");
+/// Tenant, group, device that names the group in `viaGroups`.
+pub(crate) const GROUPED: TableDefinition<NamedRow, ()> = TableDefinition::new("grouped");
 /// Tenant, application → document.
 pub(crate) const APPLICATIONS: TableDefinition<EntityRow, Stamped> =
     TableDefinition::new("applications");
@@ -88,6 +93,7 @@ pub(crate) fn create_all(transaction: &WriteTransaction) -> Result<(), redb::Err
     transaction.open_table(ALIASES)?;
     transaction.open_table(GATEWAYS)?;
     transaction.open_table(MEMBERS)?;
+    transaction.open_table(GROUPED)?;
     transaction.open_table(APPLICATIONS)?;
     transaction.open_table(COMMANDS)?;
     transaction.open_table(COMMAND_IDS)?;

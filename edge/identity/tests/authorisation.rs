@@ -196,3 +196,81 @@ fn a_device_with_very_many_gateways_names_a_bounded_number() {
     let gateways = world.identity.gateways_of(&tenant_id("t"), &device_id("d")).unwrap();
     assert_eq!(gateways.len(), fulcrum_identity::limits::GATEWAYS_OF_DEVICE_MAX);
 }
+
+/// The devices behind a gateway, those with commands marked by `!`.
+fn behind(world: &World, gateway: &str) -> Vec<String> {
+    let found = world.identity.devices_behind(&tenant_id("t"), &device_id(gateway)).unwrap();
+    assert!(!found.is_cut);
+    let marked = |(device, has_commands): (_, bool)| {
+        format!("{device}{}", ["", "!"][usize::from(has_commands)])
+    };
+    found.devices.into_iter().map(marked).collect()
+}
+
+#[test]
+fn the_devices_behind_a_gateway_are_those_it_may_act_for() {
+    let mut world = world_with_gateways();
+    assert_eq!(behind(&world, "gw"), ["d1"]);
+    assert_eq!(behind(&world, "member"), ["d2"]);
+    assert!(behind(&world, "other").is_empty() && behind(&world, "unregistered").is_empty());
+    let both = Device {
+        via: vec![device_id("gw"), device_id("member")],
+        via_groups: vec!["g".into(), "h".into()],
+        ..Device::default()
+    };
+    world.apply(vec![
+        device("t", "d3", Some(both.clone())),
+        device("t", "d4", Some(Device { enabled: false, ..both.clone() })),
+        tenant("u", Some(Tenant::default())),
+        device("u", "d5", Some(both.clone())),
+    ]);
+    assert_eq!(behind(&world, "gw"), ["d1", "d3"]);
+    assert_eq!(behind(&world, "member"), ["d2", "d3"], "each once, whatever names it");
+    for gateway in ["gw", "member"] {
+        for target in behind(&world, gateway) {
+            assert_eq!(authorise(&world, gateway, &target), Ok(()));
+        }
+    }
+    // What they name no more counts no more, at once.
+    world.apply(vec![
+        device("t", "d2", Some(Device::default())),
+        device("t", "d3", Some(Device { via: Vec::new(), via_groups: vec!["h".into()], ..both })),
+    ]);
+    assert_eq!(behind(&world, "gw"), ["d1"]);
+    assert_eq!(behind(&world, "member"), ["d3"]);
+    world.apply(vec![device("t", "d3", None), device("t", "d1", None)]);
+    assert!(behind(&world, "gw").is_empty() && behind(&world, "member").is_empty());
+}
+
+#[test]
+fn a_gateway_that_is_disabled_has_no_devices_behind_it() {
+    let mut world = world_with_gateways();
+    world.apply(vec![device("t", "gw", Some(Device { enabled: false, ..Device::default() }))]);
+    assert!(behind(&world, "gw").is_empty());
+}
+
+#[test]
+fn a_gateway_learns_which_of_its_devices_have_commands_in_the_store() {
+    let mut world = world_with_gateways();
+    world.apply(vec![
+        command("t", "d1", "c", waiting("c", 1)),
+        command("u", "d2", "c", waiting("c", 1)),
+        command("t", "d20", "c", waiting("c", 1)),
+    ]);
+    assert_eq!(behind(&world, "gw"), ["d1!"]);
+    assert_eq!(behind(&world, "member"), ["d2"], "those of others do not count");
+    world.identity.command_done(&tenant_id("t"), &device_id("d1"), &command_id("c")).unwrap();
+    assert_eq!(behind(&world, "gw"), ["d1"]);
+}
+
+#[test]
+fn of_very_many_devices_behind_a_gateway_a_bounded_number_is_looked_at() {
+    let max = fulcrum_identity::limits::DEVICES_OF_GATEWAY_MAX;
+    let mut world = world_with_gateways();
+    let via = Device { via: vec![device_id("member")], ..Device::default() };
+    let many = (0..max).map(|number| device("t", &format!("many-{number}"), Some(via.clone())));
+    world.apply(many.collect());
+    let found = world.identity.devices_behind(&tenant_id("t"), &device_id("member")).unwrap();
+    assert_eq!(found.devices.len(), max);
+    assert!(found.is_cut, "d2 is one more");
+}

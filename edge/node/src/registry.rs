@@ -7,13 +7,14 @@ use fulcrum_shard::{
     Adapter, Busy, Command, Login, Message, PENDING_COMMANDS_MAX, Principal, Refusal, Registry,
     Role, ShardHandle, Ticket,
 };
-use fulcrum_uplink::PresenceSender;
+use presence::Presences;
 use principal::{has_its_rights, shard_principal};
 use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+pub mod presence;
 mod principal;
 
 /// How long an answer is offered to a shard whose control queue is full before it is given up.
@@ -27,8 +28,12 @@ pub struct ShardRegistry {
     /// Connections of each tenant that has a limit.
     pub connections: Arc<TenantConnections>,
     pub verifier: Arc<Verifier>,
+    /// The shard's number.
+    pub index: u16,
     pub shard: ShardHandle,
-    pub presence: Option<PresenceSender>,
+    /// All shards, by number.
+    pub shards: Arc<[ShardHandle]>,
+    pub presences: Arc<Presences>,
 }
 
 /// Connections of tenants with a limit, over all shards.
@@ -120,27 +125,45 @@ impl Registry for ShardRegistry {
     }
 
     fn present(&mut self, tenant: &Arc<str>, device: &Arc<str>) {
-        if let (Some(presence), Some((tenant, device))) = (&self.presence, parsed(tenant, device)) {
-            tell_presence(presence.present(tenant, device).is_ok());
-        }
+        self.presences.desk((tenant.clone(), device.clone()), true);
     }
 
     fn absent(&mut self, tenant: &Arc<str>, device: &Arc<str>) {
-        if let (Some(presence), Some((tenant, device))) = (&self.presence, parsed(tenant, device)) {
-            tell_presence(presence.absent(tenant, device).is_ok());
-        }
+        self.presences.desk((tenant.clone(), device.clone()), false);
     }
-}
 
-fn tell_presence(told: bool) {
-    if !told {
-        tracing::warn!("too many devices come and go: the cloud may hear late where a device is");
+    fn gateways_of(&mut self, tenant: &Arc<str>, device: &Arc<str>) -> Result<(), Busy> {
+        let shard = self.shard.clone();
+        let (tenant, device) = (tenant.clone(), device.clone());
+        self.store(move |identity| {
+            let gateways = gateways_of(identity, &tenant, &device);
+            offer(&shard, Message::Gateways { tenant, device, gateways });
+        })
+    }
+
+    fn gateway_present(&mut self, tenant: &Arc<str>, gateway: &Arc<str>) {
+        self.presences.gateway((tenant.clone(), gateway.clone()), self.index, true);
+        self.settle_gateways();
+    }
+
+    fn gateway_absent(&mut self, tenant: &Arc<str>, gateway: &Arc<str>) {
+        self.presences.gateway((tenant.clone(), gateway.clone()), self.index, false);
+        self.settle_gateways();
     }
 }
 
 impl ShardRegistry {
     fn store(&self, work: impl FnOnce(&Identity) + Send + 'static) -> Result<(), Busy> {
         self.verifier.submit_store(Box::new(work)).map_err(|_| Busy)
+    }
+
+    fn settle_gateways(&self) {
+        let (presences, shards) = (self.presences.clone(), self.shards.clone());
+        if self.store(move |identity| presences.settle(identity, &shards)).is_err() {
+            tracing::warn!(
+                "the store has too much to do: a gateway's devices are looked at when the next gateway comes or goes"
+            );
+        }
     }
 }
 
@@ -154,16 +177,18 @@ pub fn offer_patiently(shard: &ShardHandle, message: Message) {
     offer_for(PATIENT_TRIES, shard, message);
 }
 
-fn offer_for(tries: u32, shard: &ShardHandle, message: Message) {
+/// False if the shard had no room all the time.
+fn offer_for(tries: u32, shard: &ShardHandle, message: Message) -> bool {
     let mut message = message;
     for _ in 0..tries {
         match shard.send(message) {
-            Ok(()) => return,
+            Ok(()) => return true,
             Err(back) => message = back,
         }
         std::thread::sleep(OFFER_PAUSE);
     }
     tracing::error!("a shard does not empty its control queue; an answer is lost");
+    false
 }
 
 fn authorise(
@@ -226,6 +251,18 @@ fn pending(identity: &Identity, tenant: &Arc<str>, device: &Arc<str>) -> Vec<Com
         Ok(commands) => commands.into_iter().map(shard_command).collect(),
         Err(error) => {
             tracing::error!(%error, "cannot read a device's commands; they wait");
+            Vec::new()
+        }
+    }
+}
+
+/// An unreadable store knows of none: the device is looked for again with its next command.
+fn gateways_of(identity: &Identity, tenant: &Arc<str>, device: &Arc<str>) -> Vec<String> {
+    let Some((tenant, device)) = parsed(tenant, device) else { return Vec::new() };
+    match identity.gateways_of(&tenant, &device) {
+        Ok(gateways) => gateways.into_iter().map(String::from).collect(),
+        Err(error) => {
+            tracing::error!(%error, "cannot read a device's gateways; its commands wait");
             Vec::new()
         }
     }

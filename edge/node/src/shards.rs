@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use crate::listeners::Sockets;
+use crate::registry::presence::Presences;
 use crate::registry::{ShardRegistry, TenantConnections};
 use fulcrum_identity::Verifier;
 use fulcrum_journal::Partition;
@@ -53,6 +54,8 @@ impl Shards {
         let mut shards = Shards { handles, metrics: Vec::new(), threads: Vec::new() };
         let mut meetings = Vec::new();
         let connections = Arc::<TenantConnections>::default();
+        let presences = Arc::new(Presences::new(shared.presence.clone()));
+        let all: Arc<[ShardHandle]> = shards.handles.as_slice().into();
         let stores = partitions.into_iter().zip(sessions);
         for ((index, (partition, sessions)), listeners) in (0..).zip(stores).zip(sockets.of_shards)
         {
@@ -71,8 +74,10 @@ impl Shards {
                 registry: Box::new(ShardRegistry {
                     connections: connections.clone(),
                     verifier: shared.verifier.clone(),
+                    index,
                     shard: handle.clone(),
-                    presence: shared.presence.clone(),
+                    shards: all.clone(),
+                    presences: presences.clone(),
                 }),
                 live: shared.live.as_ref().map(|live| live()),
                 metrics: metrics.clone(),

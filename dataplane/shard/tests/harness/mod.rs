@@ -190,6 +190,11 @@ impl Registry for FakeRegistry {
     fn gateway_present(&mut self, _tenant: &Arc<str>, gateway: &Arc<str>) {
         self.store.lock().unwrap().present.push(format!("+{gateway}"));
     }
+
+    fn gateway_absent(&mut self, _tenant: &Arc<str>, gateway: &Arc<str>) {
+        let present = &mut self.store.lock().unwrap().present;
+        present.retain(|present| present.strip_prefix('+') != Some(&**gateway));
+    }
 }
 
 /// Runs of nodes so far.

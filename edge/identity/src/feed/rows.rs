@@ -3,8 +3,8 @@
 use crate::chain::subject_of;
 use crate::tables::{
     self, ALIASES, ANCHORS, APPLICATIONS, AUTH_IDS, COMMAND_IDS, COMMANDS, CREDENTIALS, CommandRow,
-    DEADLINES, DEVICES, DONE, DeadlineRow, EntityRow, GATEWAYS, KEY_NAMES, MEMBERS, NamedRow,
-    SUBJECTS, Stamped, TENANTS, TenantRow,
+    DEADLINES, DEVICES, DONE, DeadlineRow, EntityRow, GATEWAYS, GROUPED, KEY_NAMES, MEMBERS,
+    NamedRow, SUBJECTS, Stamped, TENANTS, TenantRow,
 };
 use fulcrum_contract::certificates::normal_auth_id;
 use fulcrum_contract::commands::Command;
@@ -25,6 +25,7 @@ pub(crate) struct Rows<'t> {
     aliases: Table<'t, EntityRow, ()>,
     gateways: Table<'t, NamedRow, ()>,
     members: Table<'t, NamedRow, ()>,
+    grouped: Table<'t, NamedRow, ()>,
     applications: Table<'t, EntityRow, Stamped>,
     commands: Table<'t, CommandRow, Stamped>,
     command_ids: Table<'t, NamedRow, u64>,
@@ -50,6 +51,7 @@ impl<'t> Rows<'t> {
             aliases: transaction.open_table(ALIASES)?,
             gateways: transaction.open_table(GATEWAYS)?,
             members: transaction.open_table(MEMBERS)?,
+            grouped: transaction.open_table(GROUPED)?,
             applications: transaction.open_table(APPLICATIONS)?,
             commands: transaction.open_table(COMMANDS)?,
             command_ids: transaction.open_table(COMMAND_IDS)?,
@@ -147,6 +149,9 @@ impl<'t> Rows<'t> {
         for group in &document.member_of {
             self.members.insert((tenant, group.as_str(), device), ())?;
         }
+        for group in &document.via_groups {
+            self.grouped.insert((tenant, group.as_str(), device), ())?;
+        }
         Ok(())
     }
 
@@ -183,6 +188,9 @@ impl<'t> Rows<'t> {
         }
         for group in &document.member_of {
             self.members.remove((tenant, group.as_str(), device))?;
+        }
+        for group in &document.via_groups {
+            self.grouped.remove((tenant, group.as_str(), device))?;
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! The store across its layouts.
 
 use super::*;
+use crate::tables::GROUPED;
 use fulcrum_contract::feed::{Change, ChangePage, Entity};
 use fulcrum_contract::registry::CredentialType;
 
@@ -34,13 +35,16 @@ fn a_store_of_the_older_layout_is_indexed_when_it_is_opened() {
             entity: Entity::Device {
                 tenant,
                 device,
-                document: Some(serde_json::from_str(r#"{"memberOf": ["g"]}"#).unwrap()),
+                document: Some(
+                    serde_json::from_str(r#"{"memberOf": ["g"], "viaGroups": ["h"]}"#).unwrap(),
+                ),
             },
         },
     ];
     let page = ChangePage { feed: "f".into(), changes, cursor: 3, more: false };
     identity.apply(&page).unwrap();
-    let make_old = |transaction: &WriteTransaction| {
+    let make_older = |transaction: &WriteTransaction| {
+        transaction.delete_table(GROUPED)?;
         transaction.delete_table(KEY_NAMES)?;
         transaction.delete_table(SUBJECTS)?;
         transaction.delete_table(ANCHORS)?;
@@ -50,7 +54,7 @@ fn a_store_of_the_older_layout_is_indexed_when_it_is_opened() {
         numbers.insert(FORMAT_KEY, FORMAT_WITH_FEWER_INDEXES)?;
         Ok(())
     };
-    identity.inner.write(make_old).unwrap();
+    identity.inner.write(make_older).unwrap();
     drop(identity);
 
     for _ in 0..2 {
@@ -63,8 +67,41 @@ fn a_store_of_the_older_layout_is_indexed_when_it_is_opened() {
             assert!(view.certificate_credentials("t", "CN=d,O=x")?.is_some());
             assert!(view.password_credentials("t", "p")?.is_some());
             assert_eq!(view.members("t", "g", 9)?, ["d"]);
+            assert!(view.0.open_table(GROUPED)?.get(("t", "h", "d"))?.is_some());
             Ok(())
         };
         identity.inner.read(look).unwrap();
     }
+}
+
+#[test]
+fn a_store_of_the_layout_before_is_indexed_by_group_when_it_is_opened() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("identity.redb");
+    let identity = Identity::open(&path).unwrap();
+    let change = |version, device: &str, document: &str| Change {
+        version,
+        entity: Entity::Device {
+            tenant: TenantId::parse("t").unwrap(),
+            device: DeviceId::parse(device).unwrap(),
+            document: Some(serde_json::from_str(document).unwrap()),
+        },
+    };
+    let changes =
+        vec![change(1, "gw", r#"{"memberOf": ["g"]}"#), change(2, "d", r#"{"viaGroups": ["g"]}"#)];
+    let page = ChangePage { feed: "f".into(), changes, cursor: 2, more: false };
+    identity.apply(&page).unwrap();
+    let make_old = |transaction: &WriteTransaction| {
+        transaction.delete_table(GROUPED)?;
+        transaction.open_table(NUMBERS)?.insert(FORMAT_KEY, FORMAT_WITHOUT_GROUPED)?;
+        Ok(())
+    };
+    identity.inner.write(make_old).unwrap();
+    drop(identity);
+
+    let identity = Identity::open(&path).unwrap();
+    let (tenant, gateway) = (TenantId::parse("t").unwrap(), DeviceId::parse("gw").unwrap());
+    let behind = identity.devices_behind(&tenant, &gateway).unwrap();
+    assert_eq!(behind.devices.len(), 1);
+    assert_eq!(behind.devices[0].0.as_str(), "d");
 }
