@@ -4,12 +4,14 @@
 
 mod harness;
 
+use std::cell::Cell;
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
+use std::rc::Rc;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use fulcrum_ring::{CloseReason, RingConfig, SendOutcome};
+use fulcrum_ring::{CloseReason, ConnectionId, RingConfig, SendOutcome};
 use harness::{Script, eventually, pattern, start};
 
 /// A script that reports why connections closed.
@@ -354,5 +356,43 @@ fn a_handler_that_panics_takes_its_ring_down_and_nothing_else() {
     let mut stream = ring.connect();
     stream.write_all(b"fine").unwrap();
     stream.read_exact(&mut [0; 4]).unwrap();
+    ring.stop();
+}
+
+/// The FIN comes right behind the bytes, in the same turn as a rule: a handler that needs time for the bytes is not told of
+/// the end before it reads on.
+#[test]
+fn a_paused_connection_ends_when_it_reads_on() {
+    let (events_send, events) = mpsc::channel();
+    let ring = start(RingConfig::default(), move || {
+        let closed = events_send.clone();
+        let resumed = events_send.clone();
+        let paused: Rc<Cell<Option<ConnectionId>>> = Rc::default();
+        let pausing = paused.clone();
+        Script {
+            received: Box::new(move |io, connection, bytes| {
+                events_send.send(String::from_utf8(bytes.to_vec()).unwrap()).unwrap();
+                io.pause_receive(connection);
+                pausing.set(Some(connection));
+                io.set_timer(Duration::from_millis(50), 1);
+            }),
+            timer: Box::new(move |io, _| {
+                let connection = paused.take().unwrap();
+                assert!(io.is_open(connection));
+                resumed.send("resumed".to_owned()).unwrap();
+                io.resume_receive(connection);
+            }),
+            closed: Box::new(move |_, _, reason| closed.send(format!("{reason:?}")).unwrap()),
+            ..Script::default()
+        }
+    });
+    for _ in 0..20 {
+        let mut stream = ring.connect();
+        stream.write_all(b"last").unwrap();
+        drop(stream);
+        for expected in ["last", "resumed", "Peer"] {
+            assert_eq!(events.recv_timeout(SOON).unwrap(), expected);
+        }
+    }
     ring.stop();
 }
