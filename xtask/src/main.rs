@@ -158,7 +158,7 @@ fn test_load_runner(root: &Path) -> Result<(), Failure> {
 }
 
 fn replay_corpora(root: &Path) -> Result<(), Failure> {
-    // A workspace of its own, but for what it builds: much of that is there already.
+    // A workspace of its own, but for what it builds: some of that is there already.
     let target = Cargo::target_directory(root)?;
     let mut command = Cargo::command(root);
     command.args(["test", "--manifest-path", "fuzz/Cargo.toml"]);
