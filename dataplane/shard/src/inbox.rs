@@ -165,6 +165,7 @@ impl Shard {
             Message::Evict { tenant, device } => {
                 self.evictions.insert((tenant, device));
             }
+            Message::Forget { tenant, login } => self.plane.forget(io, &tenant, login.as_deref()),
             Message::Drain => self.begin_drain(io),
         }
     }

@@ -100,6 +100,13 @@ pub enum Message {
         /// One device of it, or all.
         device: Option<Arc<str>>,
     },
+    /// A tenant, or one login of it, is no more: its sessions and what it retained go too.
+    Forget {
+        /// The tenant.
+        tenant: Arc<str>,
+        /// A device's name, `application/{name}` for an application, or `None` for the whole tenant.
+        login: Option<Arc<str>>,
+    },
     /// Take no more connections, end those there are, commit what is pending, stop.
     Drain,
 }

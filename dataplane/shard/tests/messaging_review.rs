@@ -8,7 +8,8 @@ mod harness;
 use fulcrum_journal::JournalConfig;
 use fulcrum_ring::RingConfig;
 use fulcrum_sessions::Limits;
-use harness::{Client, Node, journal_config};
+use fulcrum_shard::Message;
+use harness::{Client, Node, Seen, journal_config};
 use std::io::{Read, Write};
 use std::time::Duration;
 
@@ -114,5 +115,50 @@ fn a_length_of_more_bytes_than_it_needs_is_malformed_on_a_known_topic_too() {
     });
     subscriber.take_all(Duration::from_millis(50)).unwrap();
     assert_eq!(subscriber.got.len(), 3);
+    node.stop();
+}
+
+#[test]
+fn a_tenant_made_again_under_the_same_name_begins_with_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path(), 2);
+    let mut keeper = node.durable_chat(1, "keeper");
+    keeper.connect(node.mqtt[1]);
+    keeper.subscribe("news", 1);
+    let mut publisher = node.chat(0, "p");
+    publisher.connect(node.mqtt[0]);
+    publisher.publish_and_wait("kept", 1, true, b"old");
+    let tenant = publisher.username.split_once('@').unwrap().1.to_owned();
+    for handle in &node.handles {
+        handle.send(Message::Forget { tenant: tenant.as_str().into(), login: None }).unwrap();
+    }
+    node.wait_for("the sessions to end", |node| {
+        node.total(|metrics| metrics.sessions_connected.value()) == 0
+            && node.total(|metrics| metrics.sessions_disconnected.value()) == 0
+    });
+    keeper.drop_connection();
+    assert!(!keeper.connect(node.mqtt[1]), "no session is present");
+    keeper.subscribe("kept", 1);
+    keeper.take_all(Duration::from_millis(100)).unwrap();
+    assert!(keeper.got.is_empty(), "nothing is retained");
+    node.stop();
+}
+
+#[test]
+fn devices_that_do_not_talk_to_each_other_do_not_take_each_others_connections_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path(), 2);
+    let mut clients: Vec<Client> = ["d1@acme", "d2@acme"]
+        .map(|username| {
+            let mut client = Client::open(node.mqtt[0]);
+            client.send_connect(username, "secret", "firmware-default", 0);
+            assert_eq!(client.read(), Some(Seen::ConnAck(0)), "{username}");
+            client
+        })
+        .into();
+    for client in &mut clients {
+        client.write(fulcrum_mqtt::encode_pingreq);
+        assert_eq!(client.read(), Some(Seen::Pong));
+    }
     node.stop();
 }

@@ -74,12 +74,23 @@ fn tell_shards(applied: &Applied, identity: &Identity, shards: &[ShardHandle]) {
             offer(shard, Message::IdentityChanged { recheck });
         }
     }
+    for tenant in &applied.tenants_changed {
+        if matches!(identity.tenant(tenant), Ok(None)) {
+            forget(shards, tenant.as_str(), None);
+        }
+    }
     for (tenant, device) in &applied.devices_changed {
+        if matches!(identity.device(tenant, device), Ok(None)) {
+            forget(shards, tenant.as_str(), Some(device.as_str()));
+        }
         if !may_be_connected(identity, None, tenant.as_str(), device.as_str()) {
             evict(shards, tenant.as_str(), device.as_str());
         }
     }
     for (tenant, application) in &applied.applications_changed {
+        if matches!(identity.application(tenant, application), Ok(None)) {
+            forget(shards, tenant.as_str(), Some(&format!("application/{application}")));
+        }
         let (tenant, application) = (tenant.as_str(), application.as_str());
         // What it may do is looked at with its recheck.
         if !application_may_be_connected(identity, tenant, application, false) {
@@ -101,6 +112,13 @@ fn announce_commands(applied: &Applied, shards: &[ShardHandle]) -> Vec<(usize, M
         shards[shard].send(message).err().map(|message| (shard, message))
     };
     applied.commands.iter().filter_map(announce).collect()
+}
+
+fn forget(shards: &[ShardHandle], tenant: &str, login: Option<&str>) {
+    for shard in shards {
+        let login = login.map(Into::into);
+        offer(shard, Message::Forget { tenant: tenant.into(), login });
+    }
 }
 
 fn evict(shards: &[ShardHandle], tenant: &str, name: &str) {

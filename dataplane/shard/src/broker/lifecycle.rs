@@ -112,6 +112,24 @@ impl Plane {
         }
     }
 
+    /// A tenant or one of its logins is no more. Whoever bears the name next begins with nothing of it.
+    pub(crate) fn forget(&mut self, io: &mut Io<'_>, tenant: &str, login: Option<&str>) {
+        let broker = &mut self.broker;
+        let all = match login {
+            Some(login) => broker.sessions.forget_principal(&mut broker.log, tenant, login),
+            None => {
+                broker.retained.remove_tenant(tenant);
+                broker.sessions.forget_tenant(&mut broker.log, tenant)
+            }
+        };
+        for mut ended in all {
+            if let Some(will) = ended.will.take() {
+                self.forget_will(&will);
+            }
+            self.session_ended(io, ended);
+        }
+    }
+
     /// A session is no more.
     pub(crate) fn session_ended(&mut self, io: &mut Io<'_>, ended: Ended) {
         for filter in &ended.filters {

@@ -29,6 +29,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Longest client identifier, in bytes: it is kept in memory and in the session journal.
 const CLIENT_ID_BYTES_MAX: usize = 1024;
+/// Between a login and a client identifier; in neither of them [MQTT-1.5.3-2].
+const SCOPE: char = '\0';
 /// The method of enhanced authentication this server knows: a JSON Web Token as authentication data, so that a client can
 /// show a fresh one with AUTH before the old one is over.
 pub(super) const JWT_METHOD: &str = "JWT";
@@ -200,9 +202,15 @@ impl Session {
             // A device may have the same name; no device's name has a slash in it.
             Role::Application { .. } => format!("application/{}", principal.name).into(),
         };
+        // Where clients do not talk to each other their identifiers mean nothing to each other either: none takes another's
+        // connection over, by mistake or on purpose.
+        let session_name = match may_message {
+            true => self.client_id.clone(),
+            false => format!("{login}{SCOPE}{}", self.client_id).into(),
+        };
         let who = Attach {
             tenant,
-            client_id: &self.client_id,
+            client_id: &session_name,
             principal: &login,
             clean_start: connect.clean_session || !may_message,
             expiry_s: if may_message { wishes.session_expiry_s } else { 0 },
@@ -323,7 +331,7 @@ impl Session {
         let session_expiry_max_s = settings.session_expiry_max_s;
         let level = self.level;
         let durable = turn.plane.broker.sessions.is_durable(self.session);
-        let own_id = turn.plane.broker.sessions.client_id(self.session).cloned();
+        let own_id = self.client_id_of(turn.plane);
         let Some(output) = turn.wire.output(turn.io) else { return Flow::End };
         if level == ProtocolLevel::V311 {
             encode_connack(present, ConnectReturnCode::Accepted, output);
@@ -363,6 +371,12 @@ impl Session {
         // From here on the peer's own keep-alive counts, and the end of what it has shown.
         turn.plane.watching.push(turn.wire.key);
         Flow::Next
+    }
+
+    /// The client identifier of an open session.
+    pub(super) fn client_id_of(&self, plane: &Plane) -> Option<String> {
+        let name = plane.broker.sessions.client_id(self.session)?;
+        Some(name.rsplit(SCOPE).next().unwrap_or_default().to_owned())
     }
 
     /// Refuses the CONNECT.

@@ -58,13 +58,7 @@ impl Session {
         let login = Login::Password {
             username: String::new(),
             password: Password::new(token),
-            client_id: turn
-                .plane
-                .broker
-                .sessions
-                .client_id(self.session)
-                .map(|id| id.to_string())
-                .unwrap_or_default(),
+            client_id: self.client_id_of(turn.plane).unwrap_or_default(),
         };
         let ticket = Ticket(turn.wire.key.0);
         if turn.plane.registry.authenticate(ticket, Adapter::Mqtt, login).is_err() {
