@@ -228,7 +228,6 @@ def test_a_will_expires_while_it_waits_for_a_subscriber(kept, connected, topic):
     kept(MQTT_5, first.client_id).quiet()
 
 
-@pytest.mark.deviates("fulcrum", "a will counts as nobody's own message")
 def test_no_local_holds_for_wills_too(kept, topic):
     """The will is its client's message. [MQTT5-3.8.3-3]"""
     first = kept(MQTT_5, will=Will(topic("will"), qos=1))

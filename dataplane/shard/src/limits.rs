@@ -6,7 +6,7 @@ use std::time::Duration;
 /// most firmware logs; 256 KiB is what brokers in the field allow.
 pub const MESSAGE_BYTES_MAX: usize = 256 * 1024;
 
-/// Largest CONNECT, in bytes: user name, password, client id and a will that is ignored. Whoever sends it is not known
+/// Largest CONNECT, in bytes: user name, password, client id and a will. Whoever sends it is not known
 /// yet, so it may not cost what a message may.
 pub const CONNECT_BYTES_MAX: usize = 16 * 1024;
 

@@ -34,6 +34,19 @@ impl Observed {
                 },
             };
             self.health.set(&format!("journal-p{index}"), state);
+            let state = match metrics.session_journal_state.value() {
+                0 => State::Ok,
+                1 => State::Degraded {
+                    reason: "the session journal is full: messages that would have to be stored are refused; have clients \
+                             take what is queued for them, or raise sessions.bytes_max"
+                        .to_owned(),
+                },
+                _ => State::Failed {
+                    reason: "a session journal write failed: nothing is acknowledged; check the disk, then restart the node"
+                        .to_owned(),
+                },
+            };
+            self.health.set(&format!("sessions-p{index}"), state);
         }
         if let Some(link) = &self.link {
             let state = match link.state() {
