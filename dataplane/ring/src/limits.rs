@@ -20,7 +20,7 @@ pub const SEND_QUEUE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Unsent bytes of one connection from which [`Io::send`](crate::Io::send) answers `Backlogged`.
 pub const SEND_HIGH_WATER_BYTES: usize = 256 * 1024;
 /// How long a message may wait for company under load.
-pub const LATENCY_TARGET: Duration = Duration::from_micros(200);
+pub const LATENCY_TARGET: Duration = Duration::from_millis(1);
 /// How long a closed connection may take to flush and to see the peer's FIN.
 pub const LINGER: Duration = Duration::from_secs(5);
 /// The same while the ring stops: the process wants to go, and the output has been handed to the kernel by then.

@@ -326,8 +326,12 @@ fn connections_wander_between_two_rings_under_load_and_no_byte_is_lost_or_double
     let (to_second, second_inbox) = mpsc::channel();
     let (first_waker_send, first_waker) = mpsc::channel();
     let (second_waker_send, second_waker) = mpsc::channel();
-    // Small buffers, so that a stream is many receives.
-    let config = RingConfig { receive_buffer_bytes: 4096, ..RingConfig::default() };
+    // Small buffers and no waiting, so that a stream is many receives.
+    let config = RingConfig {
+        receive_buffer_bytes: 4096,
+        latency_target: Duration::ZERO,
+        ..RingConfig::default()
+    };
     let first = start(config.clone(), move || wandering(first_inbox, to_second, second_waker));
     let second = start_deaf(config, move || wandering(second_inbox, to_first, first_waker));
     first_waker_send.send(first.waker.clone()).unwrap();
