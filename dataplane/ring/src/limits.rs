@@ -20,7 +20,7 @@ pub const SEND_QUEUE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Unsent bytes of one connection from which [`Io::send`](crate::Io::send) answers `Backlogged`.
 pub const SEND_HIGH_WATER_BYTES: usize = 256 * 1024;
 /// How long a message may wait for company under load.
-pub const LATENCY_TARGET: Duration = Duration::from_millis(1);
+pub const LATENCY_TARGET: Duration = Duration::from_micros(1250);
 /// How long a closed connection may take to flush and to see the peer's FIN.
 pub const LINGER: Duration = Duration::from_secs(5);
 /// The same while the ring stops: the process wants to go, and the output has been handed to the kernel by then.
@@ -40,7 +40,7 @@ pub(crate) const SPARE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How long accepting rests after the process or system ran out of descriptors or memory.
 pub(crate) const ACCEPT_REST: Duration = Duration::from_millis(100);
 /// How long the loop rests when the kernel has no memory to take a submission and nothing completes either.
-pub(crate) const SUBMIT_REST: Duration = Duration::from_millis(1);
+pub(crate) const SUBMIT_REST: Duration = Duration::from_micros(1250);
 /// How long dropping a ring that still has operations in the kernel tries to get them back before it leaks their memory.
 pub(crate) const ABANDON: Duration = Duration::from_secs(2);
 /// Flush rounds in one turn: flushing may close slow consumers, whose handlers may write to others.
