@@ -110,7 +110,7 @@ impl Shard {
                 plane.broker.saw_version(version);
                 let retained = &mut plane.broker.retained;
                 // An older version than what is known changes nothing.
-                let _ = retained.follow(&tenant, &topic, Some(frame), version, expires_at_ms);
+                let _ = retained.follow(&tenant, &topic, frame, version, expires_at_ms);
             }
             PeerMessage::Ready => {
                 self.ready_peers += 1;

@@ -207,11 +207,12 @@ pub(crate) enum PeerMessage {
     Forwarded {
         number: u64,
     },
-    /// A retained message found at start.
+    /// A retained message found at start, or in a forward of an earlier run.
     Retained {
         tenant: Arc<str>,
         topic: Box<str>,
-        frame: Arc<[u8]>,
+        /// `None`: the topic has none any more.
+        frame: Option<Arc<[u8]>>,
         version: u64,
         expires_at_ms: Option<u64>,
     },

@@ -270,7 +270,7 @@ impl Plane {
             self.outbox.tell_all(|| PeerMessage::Retained {
                 tenant: kept.tenant.clone(),
                 topic: kept.topic.into(),
-                frame: frame.clone(),
+                frame: Some(frame.clone()),
                 version,
                 expires_at_ms,
             });

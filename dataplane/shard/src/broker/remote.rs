@@ -260,6 +260,10 @@ impl Plane {
         if parcel.retain_version != 0 {
             let version = parcel.retain_version;
             self.follow_retained(&mut transaction, content, &bytes, version, expires_at_ms);
+            if parcel.boot != self.broker.boot {
+                // It is from before a crash: its publisher's shard, and those it was not forwarded to, no longer have it.
+                self.announce_retained(tenant, content, &bytes, version, expires_at_ms);
+            }
         }
         if let Some((origin, number)) = message.forward {
             self.broker.sessions.note_from(&mut transaction, origin, number);

@@ -3,6 +3,7 @@
 use super::SelfCopy;
 use crate::connections::{Key, Protocol};
 use crate::limits::{RETAINED_PER_TURN, SUBSCRIBER_BACKLOG_BYTES_MAX};
+use crate::message::PeerMessage;
 use crate::mqtt::Content;
 use crate::plane::Plane;
 use bytes::Bytes;
@@ -108,6 +109,25 @@ impl Plane {
         if followed != Put::Older {
             self.record_retained(transaction, content, frame, version, expires_at_ms);
         }
+    }
+
+    /// Tells every other shard of a retained message, or of a topic's end, that it may have lost.
+    pub(super) fn announce_retained(
+        &mut self,
+        tenant: &Arc<str>,
+        content: &Content<'_>,
+        frame: &Bytes,
+        version: u64,
+        expires_at_ms: Option<u64>,
+    ) {
+        let frame = (!content.payload.is_empty()).then(|| Arc::<[u8]>::from(&frame[..]));
+        self.outbox.tell_all(|| PeerMessage::Retained {
+            tenant: tenant.clone(),
+            topic: content.topic.into(),
+            frame: frame.clone(),
+            version,
+            expires_at_ms,
+        });
     }
 
     fn record_retained(
