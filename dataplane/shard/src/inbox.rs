@@ -98,8 +98,8 @@ impl Shard {
                 plane.answer_barrier(shard, number, behind_forwards);
             }
             PeerMessage::BarrierSeen { number } => plane.barrier_seen(number),
-            PeerMessage::Delivered { receipt, accepted } => {
-                self.settle_receipt(io, receipt, accepted);
+            PeerMessage::Delivered { receipt, answer } => {
+                self.settle_receipt(io, receipt, answer);
             }
             PeerMessage::Forwarded { number } => {
                 let broker = &mut plane.broker;

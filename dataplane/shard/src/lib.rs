@@ -52,6 +52,7 @@ mod outbox;
 mod plane;
 mod ports;
 mod retry;
+mod settle;
 mod shard;
 mod stored;
 mod telemetry;

@@ -3,6 +3,7 @@
 //! From another shard: one lane (a bounded single-producer queue) per sender, whole batches at a time. From threads: one
 //! bounded control queue. A sender learns at once when a queue is full; nothing is buffered on hope.
 
+use crate::broker::Answer;
 use crate::gateways::Attachment;
 use crate::identity::{Principal, Refusal};
 use crate::limits::{CONTROL_QUEUE, LANE_BATCHES};
@@ -201,7 +202,7 @@ pub(crate) enum PeerMessage {
     /// A message was given to its sessions and is durable for them, or was refused.
     Delivered {
         receipt: u32,
-        accepted: bool,
+        answer: Answer,
     },
     /// A forward is durable.
     Forwarded {

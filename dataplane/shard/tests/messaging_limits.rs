@@ -76,8 +76,6 @@ fn a_queue_takes_as_many_messages_as_it_may_and_keeps_them_when_more_come() {
 }
 
 #[test]
-#[ignore = "a publisher on another shard than the only subscriber is not told that its queue is full: receipts say stored or \
-            refused, not whether anybody took the message"]
 fn a_full_queue_on_another_shard_is_told_to_the_publisher_as_one_here() {
     let dir = tempfile::tempdir().unwrap();
     let limits = Limits { queue_messages_max: 5, ..Limits::default() };

@@ -30,6 +30,7 @@ mod retained;
 pub(crate) use deliver::SelfCopy;
 pub(crate) use log::SessionLog;
 pub(crate) use publish::{Outgoing as Publication, Routed};
+pub(crate) use receipts::Answer;
 pub use recover::SessionStore;
 pub(crate) use retained::{Walk, Walked, Walks};
 
@@ -84,8 +85,6 @@ struct Scratch {
     shards: Vec<ShardIndex>,
     members: Vec<Subscriber>,
     encoded: Vec<u8>,
-    /// Sessions whose queues did not take the message.
-    full: usize,
     parcel: Vec<u8>,
     dues: Vec<Due>,
 }

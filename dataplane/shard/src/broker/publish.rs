@@ -1,7 +1,7 @@
 //! Publishing: who gets the message, on which shards, and when its publisher is answered.
 
 use super::parcel::{Parcel, Pick};
-use super::{SelfCopy, link_of, more_id_bytes};
+use super::{Answer, SelfCopy, link_of, more_id_bytes};
 use crate::connections::{Hold, Key};
 use crate::message::MessageOut;
 use crate::mqtt::Content;
@@ -13,7 +13,7 @@ use fulcrum_mqtt::{QoS, ReasonCode};
 use fulcrum_ring::Io;
 use fulcrum_router::{LinkId, Matches, ShardIndex, Subscriber, owner};
 use fulcrum_sessions::{
-    Delivered, Incoming, Log, Message, Options, Room, SessionKey, Sessions, Will,
+    Delivered, Incoming, Log, Message, Options, Room, SessionKey, Sessions, Transaction, Will,
 };
 use std::sync::Arc;
 
@@ -165,33 +165,11 @@ impl Plane {
         }
         let expires_at_ms = content.expiry_s.map(|seconds| self.now_ms + u64::from(seconds) * 1000);
         let kept = Arc::new(Message::new(bytes.clone(), expires_at_ms));
-        let mut takers = self.broker.scratch.shards.len();
         let own = publisher.map(|(_, connection, _)| connection);
-        self.broker.scratch.encoded.clear();
-        self.broker.scratch.full = 0;
-        let here = self.index;
-        for target in matches.targets.iter().filter(|target| target.link.shard == here) {
-            let session = SessionKey(target.link.key);
-            let copy =
-                SelfCopy::new(content.retain && target.retain_as_published, matches.ids(target));
-            let wanted = target.qos.min(qos.as_u8());
-            let given =
-                self.give(io, &mut transaction, session, &kept, &content, wanted, copy, own);
-            takers += usize::from(given);
-        }
         let members = std::mem::take(&mut self.broker.scratch.members);
-        for member in members.iter().filter(|member| member.link.shard == here) {
-            takers += usize::from(self.give_member(
-                io,
-                &mut transaction,
-                member,
-                &kept,
-                &content,
-                qos,
-                own,
-            ));
-        }
-        if takers == 0 && self.broker.scratch.full > 0 && !content.retain {
+        let copies = Copies { kept: &kept, content: &content, qos, own };
+        let here = self.give_all(io, &mut transaction, &copies, matches, &members);
+        if here == Answer::Full && self.broker.scratch.shards.is_empty() && !content.retain {
             // Everybody it is for has as much as may be: nothing has happened, and the publisher can know.
             self.broker.scratch.members = members;
             return Routed::Full;
@@ -221,11 +199,13 @@ impl Plane {
                 return Routed::Refused(ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR);
             }
         };
-        let reason = match takers > 0 || content.retain {
+        let elsewhere = !self.broker.scratch.shards.is_empty();
+        let reason = match here != Answer::Nobody || elsewhere || content.retain {
             true => ReasonCode::SUCCESS,
             false => ReasonCode::NO_MATCHING_SUBSCRIBERS,
         };
-        self.answer_publisher(publisher, ticket, sent, reason)
+        let here = if content.retain { Answer::Taken } else { here };
+        self.answer_publisher(publisher, ticket, sent, (reason, here))
     }
 
     /// Whether the message goes to other shards from the journal here, numbered: QoS 2 of a session that outlives its
@@ -289,57 +269,59 @@ impl Plane {
         targets.chain(members).filter(|(link, qos)| *qos > 0 && is_durable(*link)).count()
     }
 
-    /// Gives a session of this shard its copy; whether it has it or will have it.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "one call per copy, on the path of every message"
-    )]
+    /// Gives everybody on this shard a copy.
+    pub(super) fn give_all(
+        &mut self,
+        io: &mut Io<'_>,
+        transaction: &mut Transaction,
+        copies: &Copies<'_>,
+        matches: &Matches,
+        members: &[Subscriber],
+    ) -> Answer {
+        self.broker.scratch.encoded.clear();
+        let (here, retain) = (self.index, copies.content.retain);
+        let mut answer = Answer::Nobody;
+        for target in matches.targets.iter().filter(|target| target.link.shard == here) {
+            let copy = SelfCopy::new(retain && target.retain_as_published, matches.ids(target));
+            let session = SessionKey(target.link.key);
+            answer = answer.max(self.give(io, transaction, copies, session, target.qos, copy));
+        }
+        for member in members.iter().filter(|member| member.link.shard == here) {
+            let id = Some(member.subscription_id).filter(|id| *id != 0);
+            let copy = SelfCopy::new(retain && member.retain_as_published, id.as_slice());
+            let session = SessionKey(member.link.key);
+            answer = answer.max(self.give(io, transaction, copies, session, member.qos, copy));
+        }
+        answer
+    }
+
+    /// Gives a session of this shard its copy, at the lower of the message's quality of service and `qos_max`.
     pub(super) fn give(
         &mut self,
         io: &mut Io<'_>,
-        transaction: &mut fulcrum_sessions::Transaction,
+        transaction: &mut Transaction,
+        copies: &Copies<'_>,
         session: SessionKey,
-        kept: &Arc<Message>,
-        content: &Content<'_>,
-        qos: u8,
+        qos_max: u8,
         copy: SelfCopy,
-        own: Option<Key>,
-    ) -> bool {
+    ) -> Answer {
+        let qos = qos_max.min(copies.qos.as_u8());
         if qos == 0 {
-            return self.hand_at_most_once(io, session, content, copy, own);
+            let handed = self.hand_at_most_once(io, session, copies.content, copy, copies.own);
+            return if handed { Answer::Taken } else { Answer::Nobody };
         }
         let options = Options { qos, retain: copy.retain, subscription_ids: &copy.ids };
-        let delivered = self.broker.sessions.deliver(transaction, session, kept, options);
-        self.broker.scratch.full += usize::from(delivered == Delivered::Full);
-        delivered == Delivered::Taken
-    }
-
-    /// Gives a member of a shared subscription its copy.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "one call per copy, on the path of every message"
-    )]
-    pub(super) fn give_member(
-        &mut self,
-        io: &mut Io<'_>,
-        transaction: &mut fulcrum_sessions::Transaction,
-        member: &Subscriber,
-        kept: &Arc<Message>,
-        content: &Content<'_>,
-        qos: QoS,
-        own: Option<Key>,
-    ) -> bool {
-        let ids = Some(member.subscription_id).filter(|id| *id != 0);
-        let copy = SelfCopy::new(content.retain && member.retain_as_published, ids.as_slice());
-        let session = SessionKey(member.link.key);
-        let wanted = member.qos.min(qos.as_u8());
-        self.give(io, transaction, session, kept, content, wanted, copy, own)
+        match self.broker.sessions.deliver(transaction, session, copies.kept, options) {
+            Delivered::Taken => Answer::Taken,
+            Delivered::Full => Answer::Full,
+            Delivered::Gone => Answer::Nobody,
+        }
     }
 
     /// Sends the message to the other shards that have subscribers, or all if it is retained. How many will answer.
     fn send_to_shards(
         &mut self,
-        transaction: &mut fulcrum_sessions::Transaction,
+        transaction: &mut Transaction,
         sent: &Sent<'_>,
         members: &[Subscriber],
     ) -> Sending {
@@ -396,7 +378,7 @@ impl Plane {
         publisher: Option<(SessionKey, Key, Option<u16>)>,
         ticket: Option<u64>,
         sending: Sending,
-        reason: ReasonCode,
+        (reason, here): (ReasonCode, Answer),
     ) -> Routed {
         let Some((_, connection, Some(packet_id))) = publisher else {
             return Routed::Done(reason);
@@ -409,7 +391,7 @@ impl Plane {
             }
             (ticket, Some(receipt)) => {
                 let answers = sending.answers + u16::from(ticket.is_some());
-                self.broker.receipts.expect(receipt, answers);
+                self.broker.receipts.expect(receipt, answers, here);
                 if let Some(ticket) = ticket {
                     log.wait(Ticket(ticket), Waiter::Receipt { receipt });
                 }
@@ -417,6 +399,17 @@ impl Plane {
         }
         Routed::Waiting
     }
+}
+
+/// A message of which sessions of this shard get copies.
+pub(super) struct Copies<'a> {
+    /// For those who get it at QoS 1 or 2.
+    pub kept: &'a Arc<Message>,
+    /// For those who get it at QoS 0.
+    pub content: &'a Content<'a>,
+    pub qos: QoS,
+    /// The connection whose packet is being handled.
+    pub own: Option<Key>,
 }
 
 /// A message for other shards.

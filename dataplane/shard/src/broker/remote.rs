@@ -5,7 +5,8 @@
 //! before it are durable here; one that finds no room is not, and is sent again until it does.
 
 use super::parcel::{Parcel, Pick};
-use super::{Barrier, SelfCopy, more_id_bytes};
+use super::publish::Copies;
+use super::{Answer, Barrier, more_id_bytes};
 use crate::connections::{Hold, Key, Protocol};
 use crate::limits::MESSAGES_PER_TURN;
 use crate::message::{Batch, Mailbox, MessageOut, PeerMessage};
@@ -18,7 +19,7 @@ use fulcrum_journal::Ticket;
 use fulcrum_mqtt::QoS;
 use fulcrum_ring::Io;
 use fulcrum_router::{LinkId, Matches, ShardIndex, Subscriber, owner};
-use fulcrum_sessions::{Log, Message, Origin, Room, SessionKey, Sessions, Transaction};
+use fulcrum_sessions::{Log, Message, Origin, Room, Sessions, Transaction};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -33,6 +34,8 @@ struct Unfinished {
 /// Batches that wait for this shard's session journal.
 #[derive(Default)]
 pub(crate) struct Arriving {
+    /// Whose message came last.
+    tenant: Arc<str>,
     unfinished: Option<Unfinished>,
     next: usize,
     /// The forward each shard has to send again before any later one is taken.
@@ -57,8 +60,8 @@ impl Arriving {
 
 /// What became of a message, for who is to hear of it.
 enum Taken {
-    /// It is done with once this is durable.
-    Done(Option<u64>),
+    /// It is done with once this is durable; the answer if there is nothing to wait for.
+    Done(Option<u64>, Answer),
     /// There is no room for it.
     Refused,
     /// It is a forward that comes again.
@@ -133,24 +136,27 @@ impl Plane {
         let log = &mut self.broker.log.stored;
         if let Some(receipt) = message.receipt {
             match taken {
-                Taken::Done(Some(ticket)) => {
+                Taken::Done(Some(ticket), _) => {
                     log.wait(Ticket(ticket), Waiter::Remote { shard, receipt });
                 }
-                Taken::Done(None) | Taken::Refused | Taken::TooEarly => {
-                    let accepted = matches!(taken, Taken::Done(_));
-                    self.outbox.tell(shard, PeerMessage::Delivered { receipt, accepted });
+                Taken::Done(None, answer) => {
+                    self.outbox.tell(shard, PeerMessage::Delivered { receipt, answer });
+                }
+                Taken::Refused | Taken::TooEarly => {
+                    let answer = Answer::Refused;
+                    self.outbox.tell(shard, PeerMessage::Delivered { receipt, answer });
                 }
             }
         }
         let Some((_, number)) = message.forward else { return };
         let log = &mut self.broker.log.stored;
         match taken {
-            Taken::Done(Some(ticket)) => {
+            Taken::Done(Some(ticket), _) => {
                 log.wait(Ticket(ticket), Waiter::Forwarded { shard, number });
             }
             // A confirmation speaks for all forwards before it.
-            Taken::Done(None) if log.wait_behind(Waiter::Forwarded { shard, number }) => {}
-            Taken::Done(None) => self.outbox.tell(shard, PeerMessage::Forwarded { number }),
+            Taken::Done(None, _) if log.wait_behind(Waiter::Forwarded { shard, number }) => {}
+            Taken::Done(None, _) => self.outbox.tell(shard, PeerMessage::Forwarded { number }),
             Taken::Refused => {
                 self.broker.arriving.awaited.insert(shard, number);
                 self.outbox.tell(shard, PeerMessage::NotForwarded { number });
@@ -186,7 +192,7 @@ impl Plane {
         bytes: &[u8],
         message: &MessageOut,
     ) -> Option<Taken> {
-        let done = Some(Taken::Done(None));
+        let done = Some(Taken::Done(None, Answer::Nobody));
         // Written by a shard of this node: it is whole.
         let Some(parcel) = Parcel::parse(bytes) else { return done };
         let Ok(frame) = Frame::parse(parcel.frame) else { return done };
@@ -200,7 +206,7 @@ impl Plane {
         if message.forward.is_some_and(|(origin, number)| self.is_too_early(origin, number)) {
             return Some(Taken::TooEarly);
         }
-        let tenant: Arc<str> = self.tenant_name(frame.tenant().unwrap_or_default());
+        let tenant = self.tenant_name(frame.tenant().unwrap_or_default());
         let mut matches = std::mem::take(&mut self.broker.scratch.matches);
         matches.targets.clear();
         if parcel.deliver {
@@ -246,17 +252,9 @@ impl Plane {
         let expires_at_ms = content.expiry_s.map(|seconds| self.now_ms + u64::from(seconds) * 1000);
         let kept = Arc::new(Message::new(bytes.clone(), expires_at_ms));
         let mut transaction = self.broker.sessions.begin(tenant);
-        self.broker.scratch.encoded.clear();
-        let here = self.index;
-        for target in matches.targets.iter().filter(|target| target.link.shard == here) {
-            let retain = content.retain && target.retain_as_published;
-            let copy = SelfCopy::new(retain, matches.ids(target));
-            let (session, wanted) = (SessionKey(target.link.key), target.qos.min(qos.as_u8()));
-            self.give(io, &mut transaction, session, &kept, content, wanted, copy, None);
-        }
-        for member in members {
-            self.give_member(io, &mut transaction, member, &kept, content, qos, None);
-        }
+        let copies = Copies { kept: &kept, content, qos, own: None };
+        let answer = self.give_all(io, &mut transaction, &copies, matches, members);
+        let answer = if parcel.retain_version != 0 { Answer::Taken } else { answer };
         if parcel.retain_version != 0 {
             let version = parcel.retain_version;
             self.follow_retained(&mut transaction, content, &bytes, version, expires_at_ms);
@@ -268,13 +266,13 @@ impl Plane {
         if let Some((origin, number)) = message.forward {
             self.broker.sessions.note_from(&mut transaction, origin, number);
         }
-        self.commit_arrival(transaction)
+        self.commit_arrival(transaction, answer)
     }
 
-    fn commit_arrival(&mut self, transaction: Transaction) -> Taken {
+    fn commit_arrival(&mut self, transaction: Transaction, answer: Answer) -> Taken {
         let broker = &mut self.broker;
         match broker.sessions.commit(&mut broker.log, transaction) {
-            Ok(ticket) => Taken::Done(ticket),
+            Ok(ticket) => Taken::Done(ticket, answer),
             Err(room) => {
                 tracing::error!(?room, "a message of another shard could not be recorded");
                 Taken::Refused
@@ -320,10 +318,13 @@ impl Plane {
         self.broker.log.room(Sessions::record_bytes(bytes, targets))
     }
 
-    /// The tenant's name as its sessions here share it.
-    fn tenant_name(&self, tenant: &str) -> Arc<str> {
-        // One allocation a message from another shard.
-        Arc::from(tenant)
+    /// The tenant's name, shared: messages of one tenant follow each other.
+    fn tenant_name(&mut self, tenant: &str) -> Arc<str> {
+        let last = &mut self.broker.arriving.tenant;
+        if **last != *tenant {
+            *last = tenant.into();
+        }
+        last.clone()
     }
 
     /// Sends what is durable here and still to be taken by other shards.

@@ -1,6 +1,7 @@
 //! Retained messages: every shard has them in memory, the shard that owns the topic has them in its session journal.
 
 use super::SelfCopy;
+use super::publish::Copies;
 use crate::connections::{Key, Protocol};
 use crate::limits::{RETAINED_PER_TURN, SUBSCRIBER_BACKLOG_BYTES_MAX};
 use crate::message::PeerMessage;
@@ -8,6 +9,7 @@ use crate::mqtt::Content;
 use crate::plane::Plane;
 use bytes::Bytes;
 use fulcrum_frame::Frame;
+use fulcrum_mqtt::QoS;
 use fulcrum_ring::Io;
 use fulcrum_router::{Put, RetainedCursor, owner};
 use fulcrum_sessions::{Log, Message, Room, SessionKey, Sessions, Transaction};
@@ -214,8 +216,9 @@ impl Plane {
         self.broker.scratch.encoded.clear();
         let mut transaction = self.broker.sessions.begin(tenant);
         let kept = Arc::new(Message::new(Bytes::copy_from_slice(bytes), expires_at_ms));
-        let wanted = qos.min(frame.qos());
-        self.give(io, &mut transaction, session, &kept, &content, wanted, copy, None);
+        let published = QoS::from_u8(frame.qos()).unwrap_or(QoS::AtMostOnce);
+        let copies = Copies { kept: &kept, content: &content, qos: published, own: None };
+        self.give(io, &mut transaction, &copies, session, qos, copy);
         let broker = &mut self.broker;
         if let Err(room) = broker.sessions.commit(&mut broker.log, transaction) {
             tracing::warn!(?room, "a retained message could not be queued for its subscriber");
