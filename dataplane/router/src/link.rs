@@ -18,6 +18,12 @@ pub struct LinkId {
 /// The shard that owns what `parts` name, out of `shards`: the same on every shard and at every start.
 pub fn owner(parts: &[&str], shards: u16) -> ShardIndex {
     debug_assert!(shards > 0, "a node has at least one shard");
+    let hash = stable_hash(parts);
+    ShardIndex((hash % u64::from(shards.max(1))) as u16)
+}
+
+/// The same on every shard, in every run and on every host.
+pub(crate) fn stable_hash(parts: &[&str]) -> u64 {
     // FNV-1a with a separator no identifier contains; only an even spread matters here.
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     for part in parts {
@@ -25,8 +31,7 @@ pub fn owner(parts: &[&str], shards: u16) -> ShardIndex {
             hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         }
     }
-    hash ^= hash >> 32;
-    ShardIndex((hash % u64::from(shards.max(1))) as u16)
+    hash ^ hash >> 32
 }
 
 #[cfg(test)]

@@ -252,7 +252,7 @@ impl Tenant {
             None => audience.put(entry),
             Some(name) => {
                 let group = known_group.unwrap_or_else(|| {
-                    let group = groups.add(name);
+                    let group = groups.add(name, filter);
                     audience.groups.push(group);
                     group
                 });

@@ -393,7 +393,7 @@ impl Sessions {
     /// A session is no more, as of the record with this ticket. Its will stays in the log until it is published.
     fn take_out(&mut self, key: SessionKey, ticket: Option<u64>) -> Option<Ended> {
         let tenant = self.tenant(key).cloned()?;
-        let session = self.unsettle(key, ticket)?;
+        let (session, shared) = self.unsettle(key, ticket)?;
         Some(Ended {
             key,
             tenant,
@@ -401,6 +401,7 @@ impl Sessions {
             link: session.link,
             filters: session.subscriptions.into_iter().map(|(filter, _)| filter).collect(),
             will: self.books.wills.get(&session.will).map(|stored| stored.will.clone()),
+            shared,
         })
     }
 

@@ -5,6 +5,7 @@
 //! mostly come in order and find their message at the front.
 
 use std::collections::VecDeque;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use crate::{Message, SubscriptionIds};
@@ -33,6 +34,8 @@ pub(crate) struct Queued {
     pub ids: SubscriptionIds,
     pub qos: u8,
     pub retain: bool,
+    /// The shared subscription it is a copy for.
+    pub group: Option<NonZeroU32>,
 }
 
 /// A QoS 2 message the client has; PUBREL is owed until PUBCOMP comes.
@@ -165,6 +168,18 @@ impl Flow {
             self.resent -= 1;
         }
         Some(release)
+    }
+
+    /// Takes out all there is. With what a shared subscription may give to another member: what is at QoS 1, and at QoS 2
+    /// what never was on its way [MQTT5-4.8.2-5].
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = (Queued, bool)> {
+        let (sent, sent_through) = (self.sent, self.sent_through);
+        (self.sent, self.bytes) = (0, 0);
+        self.entries.drain(..).enumerate().map(move |(position, entry)| {
+            let begun = position < sent || entry.sequence <= sent_through;
+            let shared = entry.group.is_some() && (entry.qos == 1 || !begun);
+            (entry, shared)
+        })
     }
 
     /// Whether something could go out now.

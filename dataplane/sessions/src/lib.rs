@@ -57,7 +57,7 @@ pub use connection::{Attach, Attached, Detached, Leave};
 pub use error::{AttachRefused, RecordError, SubscribeRefused};
 pub use limits::Limits;
 pub use log::{Log, Place, Room};
-pub use message::{Due, Ended, Message, SubscriptionIds, Will};
+pub use message::{Due, Ended, Message, SharedCopy, SubscriptionIds, Will};
 pub use metrics::{Metrics, TenantTotals};
 pub use outgoing::{Ack, Outgoing};
 pub use recovery::Recovery;

@@ -1,6 +1,7 @@
 //! What passes through a session: messages, wills, and what is left of a session that ended.
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -159,6 +160,18 @@ pub struct Ended {
     pub filters: Vec<Box<str>>,
     /// The will to publish now: the end of a session does not wait for the will's delay [MQTT5-3.1.3-9].
     pub will: Option<Will>,
+    /// What its client has not acknowledged and other members of shared subscriptions should get (section 4.8.2): all of
+    /// QoS 1, and of QoS 2 what never was on its way [MQTT5-4.8.2-5]. In order.
+    pub shared: Vec<SharedCopy>,
+}
+
+/// A copy for a shared subscription whose member will not take it any more.
+#[derive(Clone, Debug)]
+pub struct SharedCopy {
+    /// As it was given in [`Options::group`](crate::Options::group).
+    pub group: NonZeroU32,
+    /// The message.
+    pub message: Arc<Message>,
 }
 
 /// What became due by the passing of time.

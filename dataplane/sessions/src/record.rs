@@ -7,6 +7,8 @@
 //! One record is one transaction: it is read whole before any of it is applied. A number here never changes its
 //! meaning; a new kind of entry is a new number.
 
+use std::num::NonZeroU32;
+
 use crate::{RecordError, Subscription, SubscriptionIds};
 
 /// The format written, and the newest one read.
@@ -16,7 +18,7 @@ pub(crate) const FORMAT: u8 = 1;
 pub(crate) const PART_BYTES: usize = 64 << 10;
 
 /// Most a queue entry takes without subscription identifiers, and each of those.
-pub(crate) const QUEUE_BYTES_MAX: usize = 36;
+pub(crate) const QUEUE_BYTES_MAX: usize = 41;
 pub(crate) const ID_BYTES_MAX: usize = 5;
 
 /// One change, as it is in the log. `session`, `body` and `will` are numbers of this log, given out once.
@@ -139,6 +141,8 @@ pub(crate) struct Item {
     pub body: u64,
     pub qos: u8,
     pub retain: bool,
+    /// The shared subscription it is a copy for.
+    pub group: Option<NonZeroU32>,
     pub ids: SubscriptionIds,
 }
 
@@ -384,12 +388,27 @@ impl<'a> Entry<'a> {
 
 impl Item {
     pub(crate) fn put(&self, out: &mut Vec<u8>) {
-        put_item(out, self.sequence, self.body, self.qos, self.retain, &self.ids);
+        put_number(out, self.sequence);
+        put_number(out, self.body);
+        let flags = u8::from(self.retain) << 2 | u8::from(self.group.is_some()) << 3;
+        out.push(self.qos & 3 | flags);
+        if let Some(group) = self.group {
+            put_number(out, u64::from(group.get()));
+        }
+        let ids = self.ids.as_slice();
+        put_number(out, ids.len() as u64);
+        for id in ids {
+            put_number(out, u64::from(*id));
+        }
     }
 
     fn read(reader: &mut Reader<'_>) -> Result<Self, RecordError> {
         let (sequence, body) = (reader.place()?, reader.number()?);
         let flags = reader.byte("no flags")?;
+        let group = match flags & 8 {
+            0 => None,
+            _ => NonZeroU32::new(reader.small()?),
+        };
         let count = reader.number()?;
         let mut ids = Vec::new();
         for _ in 0..count {
@@ -400,7 +419,7 @@ impl Item {
         if !(1..=2).contains(&qos) {
             return Err(RecordError::Malformed { what: "a queued message without QoS" });
         }
-        Ok(Self { sequence, body, qos, retain: flags & 4 != 0, ids })
+        Ok(Self { sequence, body, qos, retain: flags & 4 != 0, group, ids })
     }
 }
 
@@ -503,23 +522,6 @@ fn put_subscription(out: &mut Vec<u8>, filter: &str, subscription: &Subscription
     let flags = u8::from(subscription.no_local) << 2;
     out.push(subscription.qos & 3 | flags | u8::from(subscription.retain_as_published) << 3);
     put_number(out, u64::from(subscription.subscription_id));
-}
-
-fn put_item(
-    out: &mut Vec<u8>,
-    sequence: u64,
-    body: u64,
-    qos: u8,
-    retain: bool,
-    ids: &SubscriptionIds,
-) {
-    put_number(out, sequence);
-    put_number(out, body);
-    out.push(qos & 3 | u8::from(retain) << 2);
-    put_number(out, ids.as_slice().len() as u64);
-    for id in ids.as_slice() {
-        put_number(out, u64::from(*id));
-    }
 }
 
 struct Reader<'a> {

@@ -1,5 +1,7 @@
 //! Every entry is read as it was written, and nothing else is.
 
+use std::num::NonZeroU32;
+
 use proptest::prelude::*;
 
 use crate::record::{self, Entry, Image, Item};
@@ -7,12 +9,14 @@ use crate::{Subscription, SubscriptionIds};
 
 fn item() -> impl Strategy<Value = Item> {
     let ids = prop::collection::vec(any::<u32>(), 0..4);
-    (1..u64::MAX >> 2, 0..u64::MAX >> 2, 1u8..3, any::<bool>(), ids).prop_map(
-        |(sequence, body, qos, retain, ids)| Item {
+    let places = (1..u64::MAX >> 2, 0..u64::MAX >> 2);
+    (places, 1u8..3, any::<bool>(), any::<u32>(), ids).prop_map(
+        |((sequence, body), qos, retain, group, ids)| Item {
             sequence,
             body,
             qos,
             retain,
+            group: NonZeroU32::new(group),
             ids: SubscriptionIds::from_slice(&ids),
         },
     )
@@ -117,11 +121,19 @@ fn the_bytes_of_a_record_stay_as_they_are() {
     record::begin(&mut record, "t");
     Entry::Body { body: 300, expires_at_ms: Some(1), frame: b"xy" }.put(&mut record);
     let ids = SubscriptionIds::One(9);
-    let item = Item { sequence: 1, body: 300, qos: 2, retain: true, ids };
+    let item = Item { sequence: 1, body: 300, qos: 2, retain: true, group: None, ids };
+    Entry::Queued { session: 4, item: item.clone() }.put(&mut record);
+    let item = Item { group: NonZeroU32::new(129), ..item };
     Entry::Queued { session: 4, item }.put(&mut record);
     Entry::WillDone { will: 5 }.put(&mut record);
     assert_eq!(
         record,
-        [1, 1, b't', 8, 0xac, 2, 2, 2, b'x', b'y', 10, 4, 1, 0xac, 2, 6, 1, 9, 17, 5]
+        [
+            [1, 1, b't', 8, 0xac, 2, 2, 2, b'x', b'y'].as_slice(),
+            &[10, 4, 1, 0xac, 2, 6, 1, 9],
+            &[10, 4, 1, 0xac, 2, 14, 0x81, 1, 1, 9],
+            &[17, 5],
+        ]
+        .concat()
     );
 }

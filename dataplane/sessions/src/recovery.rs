@@ -359,6 +359,7 @@ impl Sessions {
                 ids: item.ids,
                 qos: item.qos,
                 retain: item.retain,
+                group: item.group,
             };
             flow.bytes += entry.message.bytes();
             self.clock.note(&entry.message);

@@ -170,6 +170,7 @@ impl Session {
                     body: entry.body,
                     qos: entry.qos,
                     retain: entry.retain,
+                    group: entry.group,
                     ids: entry.ids.clone(),
                 })
                 .collect();

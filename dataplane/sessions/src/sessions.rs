@@ -12,7 +12,7 @@ use crate::record::{Entry, PART_BYTES, QUEUE_BYTES_MAX};
 use crate::retained::Keeper;
 use crate::session::{Debt, Session, Slot};
 use crate::transaction::Gathered;
-use crate::{Limits, Log, Metrics, Origin, Place, Room, TenantTotals};
+use crate::{Limits, Log, Metrics, Origin, Place, Room, SharedCopy, TenantTotals};
 
 /// Names a session: a place and its generation. A stale key finds nobody.
 #[derive(Copy, Clone, Eq, PartialEq, Ord, PartialOrd, Hash, Debug)]
@@ -143,6 +143,12 @@ impl Sessions {
     #[must_use]
     pub fn link(&self, key: SessionKey) -> Option<u64> {
         self.session(key)?.link
+    }
+
+    /// Whether the key names a session.
+    #[must_use]
+    pub fn contains(&self, key: SessionKey) -> bool {
+        self.session(key).is_some()
     }
 
     /// Whether the session outlives its connection.
@@ -290,8 +296,13 @@ impl Sessions {
         key
     }
 
-    /// Takes a session out of its place. Its messages are let go as of the record with this ticket.
-    pub(crate) fn unsettle(&mut self, key: SessionKey, ticket: Option<u64>) -> Option<Session> {
+    /// Takes a session out of its place. Its messages are let go as of the record with this ticket; those that other
+    /// members of a shared subscription may get are given back.
+    pub(crate) fn unsettle(
+        &mut self,
+        key: SessionKey,
+        ticket: Option<u64>,
+    ) -> Option<(Session, Vec<SharedCopy>)> {
         self.session(key)?;
         let slot = &mut self.slots[key.index()];
         let mut session = slot.session.take()?;
@@ -305,15 +316,19 @@ impl Sessions {
             }
             self.books.unhome(Entity::Session(key), durable.home, ticket);
         }
+        let mut shared = Vec::new();
         if let Some(flow) = &mut session.flow {
-            for entry in flow.entries.drain(..) {
+            for (entry, is_shared) in flow.drain() {
                 self.books.release_body(entry.body, ticket);
                 self.clock.forget(&entry.message);
                 discharge(&mut self.tenants, &mut self.counters, session.tenant, &entry);
+                if let Some(group) = entry.group.filter(|_| is_shared) {
+                    shared.push(SharedCopy { group, message: entry.message });
+                }
             }
         }
         self.tenants.remove_client(session.tenant, &session.client_id);
-        Some(session)
+        Some((session, shared))
     }
 
     /// Brings the order of deadlines up to date with a session's.

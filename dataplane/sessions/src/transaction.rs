@@ -1,5 +1,6 @@
 //! Everything one PUBLISH causes on this shard, as one record: gathered, then done at once.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -43,6 +44,7 @@ struct Delivery {
     ids: SubscriptionIds,
     qos: u8,
     retain: bool,
+    group: Option<NonZeroU32>,
 }
 
 #[derive(Debug)]
@@ -70,6 +72,9 @@ pub struct Options<'a> {
     pub retain: bool,
     /// Identifiers of the subscriptions that matched.
     pub subscription_ids: &'a [u32],
+    /// The shared subscription it is a copy for, by a number that means something to the caller alone: if the session
+    /// ends before its client has the message, [`Ended::shared`](crate::Ended) gives both back.
+    pub group: Option<NonZeroU32>,
 }
 
 /// What became of a delivery.
@@ -188,6 +193,7 @@ impl Sessions {
             ids: SubscriptionIds::from_slice(options.subscription_ids),
             qos: options.qos.clamp(1, 2),
             retain: options.retain,
+            group: options.group,
         });
         Delivered::Taken
     }
@@ -319,6 +325,7 @@ impl Sessions {
                     body: delivery.body,
                     qos: delivery.qos,
                     retain: delivery.retain,
+                    group: delivery.group,
                     ids: delivery.ids.clone(),
                 };
                 Entry::Queued { session, item }.put(&mut record);
@@ -425,6 +432,7 @@ impl Sessions {
             ids: delivery.ids,
             qos: delivery.qos,
             retain: delivery.retain,
+            group: delivery.group,
         };
         flow.bytes += entry.message.bytes();
         self.clock.note(&entry.message);

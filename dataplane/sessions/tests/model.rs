@@ -208,7 +208,8 @@ impl World {
                 continue;
             }
             let key = sessions.find("plant", &format!("c{target}")).unwrap();
-            let options = Options { qos: outbound.qos, retain: false, subscription_ids: &[] };
+            let options =
+                Options { qos: outbound.qos, retain: false, subscription_ids: &[], group: None };
             let delivered = sessions.deliver(&mut transaction, key, &body, options);
             assert_eq!(delivered, Delivered::Taken);
         }

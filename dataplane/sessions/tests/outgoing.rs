@@ -352,7 +352,7 @@ fn subscription_identifiers_and_retain_go_with_the_message_over_a_crash() {
     let key = shard.connect("c", 100);
     for ids in [&[][..], &[7][..], &[7, 268_435_455][..]] {
         let mut transaction = shard.sessions.begin(&tenant());
-        let options = Options { qos: 1, retain: true, subscription_ids: ids };
+        let options = Options { qos: 1, retain: true, subscription_ids: ids, group: None };
         let _ = shard.sessions.deliver(&mut transaction, key, &message("x"), options);
         shard.sessions.commit(&mut shard.log, transaction).unwrap();
     }
@@ -364,5 +364,47 @@ fn subscription_identifiers_and_retain_go_with_the_message_over_a_crash() {
         let Outgoing::Publish { retain, subscription_ids, .. } = out else { panic!("a message") };
         assert!(retain);
         assert_eq!(subscription_ids.as_slice(), expected);
+    }
+}
+
+/// Queues a message for a shared subscription.
+fn share(shard: &mut Shard, key: SessionKey, qos: u8, text: &str, group: u32) {
+    let mut transaction = shard.sessions.begin(&tenant());
+    let group = std::num::NonZeroU32::new(group);
+    let options = Options { qos, retain: false, subscription_ids: &[], group };
+    let delivered = shard.sessions.deliver(&mut transaction, key, &message(text), options);
+    assert_eq!(delivered, Delivered::Taken);
+    shard.sessions.commit(&mut shard.log, transaction).unwrap();
+}
+
+fn left(ended: &Ended) -> Vec<(u32, String)> {
+    ended.shared.iter().map(|copy| (copy.group.get(), text(&copy.message))).collect()
+}
+
+#[test]
+fn a_session_that_ends_gives_back_what_its_groups_still_may_give_to_others() {
+    for expiry_s in [0, 100] {
+        let mut shard = Shard::new();
+        let key = shard.connect_narrow("c", expiry_s, 4);
+        share(&mut shard, key, 1, "acknowledged", 7);
+        share(&mut shard, key, 1, "under way", 7);
+        share(&mut shard, key, 2, "begun", 7);
+        shard.deliver(key, 1, "its own");
+        share(&mut shard, key, 2, "waits", 8);
+        share(&mut shard, key, 1, "waits too", 7);
+        shard.sync();
+        assert_eq!(shard.sent_texts(key), ["acknowledged", "under way", "begun", "its own"]);
+        assert_eq!(shard.sessions.puback(&mut shard.log, key, 1), Ack::Known);
+        if expiry_s > 0 {
+            // The order and the groups are in the log.
+            shard.leave(key, false);
+            shard.sync();
+            shard.crash(0);
+        }
+        let key = shard.sessions.find(&tenant(), "c").unwrap();
+        let ended = shard.sessions.end(&mut shard.log, key).unwrap();
+        let expected = [(7, "under way"), (8, "waits"), (7, "waits too")];
+        assert_eq!(left(&ended), expected.map(|(group, text)| (group, text.to_owned())));
+        assert_eq!(shard.sessions.metrics().queued_messages, 0);
     }
 }

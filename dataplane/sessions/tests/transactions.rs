@@ -41,7 +41,7 @@ fn a_refused_commit_and_a_dropped_transaction_have_done_nothing() {
     let fleeting = shard.connect("fleeting", 0);
     for refused in [true, false] {
         let mut transaction = shard.sessions.begin(&tenant());
-        let options = Options { qos: 2, retain: false, subscription_ids: &[] };
+        let options = Options { qos: 2, retain: false, subscription_ids: &[], group: None };
         assert_eq!(shard.sessions.incoming(&mut transaction, durable, 4), Incoming::New);
         for key in [durable, fleeting] {
             let _ = shard.sessions.deliver(&mut transaction, key, &message("x"), options);
@@ -78,7 +78,8 @@ fn a_record_is_never_longer_than_the_transaction_said() {
     for n in 0..50 {
         let message = message(&"m".repeat(n));
         for key in &keys {
-            let options = Options { qos: 2, retain: true, subscription_ids: &[268_435_455; 6] };
+            let options =
+                Options { qos: 2, retain: true, subscription_ids: &[268_435_455; 6], group: None };
             let _ = shard.sessions.deliver(&mut transaction, *key, &message, options);
         }
         shard.sessions.incoming(&mut transaction, keys[0], n as u16 + 1);

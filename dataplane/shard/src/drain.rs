@@ -41,7 +41,8 @@ impl Shard {
     pub(crate) fn finish_drain(&mut self, io: &mut Io<'_>) {
         let owes_nothing = self.plane.connections.len() == 0
             && self.plane.forwarded.len() == 0
-            && self.plane.broker.receipts.len() == 0;
+            && self.plane.broker.receipts.len() == 0
+            && !self.plane.broker.has_leftovers();
         if !self.plane.draining || !owes_nothing {
             return;
         }

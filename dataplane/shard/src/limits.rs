@@ -85,6 +85,10 @@ pub const RECHECKS_AT_ONCE: usize = 128;
 /// Messages from other shards and threads handled in one turn; the rest follow in the next.
 pub const INBOX_PER_TURN: usize = 1024;
 
+/// Copies that ended sessions left to their shared subscriptions, given to other members in one turn: each costs about as
+/// much as a message that is published.
+pub const LEFTOVERS_PER_TURN: usize = 256;
+
 /// Messages of clients of other shards taken in one turn.
 pub const MESSAGES_PER_TURN: usize = 2048;
 

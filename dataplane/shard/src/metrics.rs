@@ -100,6 +100,10 @@ metrics! {
     messages_dropped_queue_full: Counter,
     /// Copies refused because the tenant's queues were full.
     messages_dropped_tenant_full: Counter,
+    /// Copies of shared subscriptions given to another member because the session of theirs ended.
+    messages_shared_again: Counter,
+    /// Such copies dropped: nobody was left in the group, or nobody had room.
+    messages_dropped_group_gone: Counter,
     /// Queued messages whose expiry was over.
     messages_expired: Counter,
     /// Messages queued in sessions.

@@ -7,6 +7,7 @@ mod harness;
 use harness::Node;
 use harness::chat::{Chat, Random};
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 const SHARDS: usize = 3;
@@ -273,6 +274,88 @@ fn a_member_that_unsubscribes_under_load_and_leaves_takes_no_message_with_it() {
     let mut members = members;
     members[0].take_all(Duration::from_millis(400)).unwrap();
     each_exactly_once(&counts(&members), &sent);
+    drop(members);
+    node.stop();
+}
+
+#[test]
+fn members_that_leave_without_a_word_leave_their_messages_to_the_others() {
+    const FILTER: &str = "$share/team/work/#";
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path(), SHARDS as u16);
+    let mut members = team(&node, "member", FILTER, 2, false);
+    let over = AtomicBool::new(false);
+    let sent = std::thread::scope(|scope| {
+        for (shard, member) in members.iter_mut().enumerate().skip(1) {
+            let (node, over) = (&node, &over);
+            scope.spawn(move || {
+                // It comes and goes all the time; the first one stays.
+                while !over.load(Relaxed) {
+                    let until = Instant::now() + Duration::from_millis(3);
+                    while Instant::now() < until {
+                        member.take(Duration::from_millis(1)).unwrap();
+                    }
+                    match shard {
+                        1 => member.leave(0),
+                        _ => member.drop_connection(),
+                    }
+                    member.connect(node.mqtt[0]);
+                    member.subscribe(FILTER, 2);
+                }
+            });
+        }
+        let sent = publish_from_all(&node, "leaving", 400, 1);
+        over.store(true, Relaxed);
+        sent
+    });
+    for member in &mut members {
+        member.take_all(Duration::from_millis(400)).unwrap();
+    }
+    let counts = counts(&members);
+    for text in &sent {
+        let came = counts.get(text).copied().unwrap_or(0);
+        match text.split(' ').nth(2) {
+            Some("1") => assert!(came > 0, "{text} is lost"),
+            // What had begun on its way to one member goes to no other.
+            _ => assert!(came < 2, "{text} came {came} times"),
+        }
+    }
+    drop(members);
+    node.stop();
+}
+
+#[test]
+fn what_waits_for_a_member_goes_to_another_one_when_its_session_expires() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path(), SHARDS as u16);
+    let mut members: Vec<Chat> = (0..SHARDS)
+        .map(|shard| {
+            let member = node.durable_chat(shard, &format!("member{shard}"));
+            let mut member = member.keeping(if shard == 0 { 3600 } else { 3 });
+            member.connect(node.mqtt[shard]);
+            assert_eq!(member.subscribe("$share/team/work/#", 2), 2);
+            member
+        })
+        .collect();
+    for member in &mut members {
+        member.drop_connection();
+    }
+    node.wait_for("all to be away", |node| {
+        node.total(|metrics| metrics.sessions_disconnected.value()) == SHARDS as u64
+    });
+    let sent = publish_from_all(&node, "waiting", 20, 1);
+    node.wait_for("two to expire", |node| {
+        node.total(|metrics| metrics.sessions_expired.value()) == SHARDS as u64 - 1
+    });
+    node.wait_for("theirs to be given on", |node| {
+        node.total(|metrics| metrics.messages_shared_again.value()) >= sent.len() as u64 / 2
+    });
+    node.stop();
+    // It is in the journal of the one that is left.
+    let node = Node::start(dir.path(), SHARDS as u16);
+    assert!(members[0].connect(node.mqtt[1]));
+    members[0].take_all(Duration::from_millis(500)).unwrap();
+    each_exactly_once(&counts(&members[..1]), &sent);
     drop(members);
     node.stop();
 }

@@ -10,15 +10,26 @@
 use super::Subscriber;
 use super::audience::Entry;
 use crate::LinkId;
+use crate::link::stable_hash;
 use slab::Slab;
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 
 /// A group with a filter that matched. It stays good while the tenant's version is unchanged, and finds nobody when the
 /// group is gone.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct GroupRef {
     slot: u32,
+    tag: NonZeroU32,
     serial: u64,
+}
+
+impl GroupRef {
+    /// Names the group beyond this table: every shard gives the same group and filter the same tag, in every run of the
+    /// node. Two groups of a tenant can share one.
+    pub fn tag(self) -> NonZeroU32 {
+        self.tag
+    }
 }
 
 /// The groups of all tenants.
@@ -32,6 +43,7 @@ pub(super) struct Groups {
 
 struct Group {
     serial: u64,
+    tag: NonZeroU32,
     name: Box<str>,
     /// The first `online` are connected.
     members: Vec<Member>,
@@ -60,10 +72,12 @@ struct Membership {
 }
 
 impl Groups {
-    pub(super) fn add(&mut self, name: &str) -> u32 {
+    pub(super) fn add(&mut self, name: &str, filter: &str) -> u32 {
         self.serial += 1;
+        let hash = stable_hash(&[name, filter]);
         let group = Group {
             serial: self.serial,
+            tag: NonZeroU32::new(hash as u32).unwrap_or(NonZeroU32::MIN),
             name: name.into(),
             members: Vec::new(),
             online: 0,
@@ -77,7 +91,8 @@ impl Groups {
     }
 
     pub(super) fn reference(&self, group: u32) -> GroupRef {
-        GroupRef { slot: group, serial: self.groups[group as usize].serial }
+        let Group { serial, tag, .. } = self.groups[group as usize];
+        GroupRef { slot: group, tag, serial }
     }
 
     /// Adds or changes a member; whether it is new.

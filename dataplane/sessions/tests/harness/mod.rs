@@ -229,7 +229,7 @@ impl Shard {
         message: &Arc<Message>,
     ) -> (Vec<Delivered>, Result<Option<u64>, Room>) {
         let mut transaction = self.sessions.begin(&tenant());
-        let options = Options { qos, retain: false, subscription_ids: &[] };
+        let options = Options { qos, retain: false, subscription_ids: &[], group: None };
         let delivered = keys
             .iter()
             .map(|key| self.sessions.deliver(&mut transaction, *key, message, options))
@@ -248,7 +248,7 @@ impl Shard {
         let mut transaction = self.sessions.begin(&tenant());
         let incoming = self.sessions.incoming(&mut transaction, from, id);
         if incoming == Incoming::New {
-            let options = Options { qos: 2, retain: false, subscription_ids: &[] };
+            let options = Options { qos: 2, retain: false, subscription_ids: &[], group: None };
             let _ = self.sessions.deliver(&mut transaction, to, &message(text), options);
             self.sessions.commit(&mut self.log, transaction).unwrap();
         }

@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 
 /// How soon what is not finished goes on.
 const AGAIN: Duration = Duration::from_millis(100);
+/// How soon what is only cut into turns goes on.
+const NEXT_TURN: Duration = Duration::from_millis(1);
 /// Topics whose retained message expired, forgotten in one turn.
 const EXPIRED_PER_TURN: usize = 256;
 
@@ -126,6 +128,9 @@ impl Plane {
             if let Some(will) = ended.will.take() {
                 self.forget_will(&will);
             }
+            if login.is_none() {
+                ended.shared.clear();
+            }
             self.session_ended(io, ended);
         }
     }
@@ -134,6 +139,10 @@ impl Plane {
     pub(crate) fn session_ended(&mut self, io: &mut Io<'_>, ended: Ended) {
         for filter in &ended.filters {
             self.leave_subscription(&ended.tenant, filter, ended.key);
+        }
+        if !ended.shared.is_empty() {
+            self.inherit(&ended.tenant, ended.shared);
+            self.give_leftovers(io);
         }
         if let Some(link) = ended.link {
             self.broker.taken_over.push(Key(link));
@@ -209,6 +218,7 @@ impl Plane {
             }
         }
         self.broker.scratch.dues = dues;
+        self.give_leftovers(io);
         self.broker.expiring = self.broker.retained.expire(now_ms, EXPIRED_PER_TURN);
     }
 
@@ -217,10 +227,18 @@ impl Plane {
         let broker = &self.broker;
         let soon = !broker.unpublished.is_empty() || broker.expiring;
         let soon = soon.then(|| self.now + AGAIN);
+        let leftovers = broker.has_leftovers().then(|| self.now + NEXT_TURN);
         let retained = broker.retained.next_expiry_ms().map(|at_ms| {
             self.now + Duration::from_millis(at_ms.saturating_sub(self.now_ms)).max(AGAIN)
         });
-        broker.sessions.next_timeout().into_iter().chain(soon).chain(retained).min()
+        broker
+            .sessions
+            .next_timeout()
+            .into_iter()
+            .chain(soon)
+            .chain(leftovers)
+            .chain(retained)
+            .min()
     }
 
     /// Takes subscriptions from a session that its principal may not have any more: they were made under other rights.

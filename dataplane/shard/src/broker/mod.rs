@@ -26,6 +26,7 @@ mod receipts;
 mod recover;
 mod remote;
 mod retained;
+mod shared;
 
 pub(crate) use deliver::SelfCopy;
 pub(crate) use log::SessionLog;
@@ -35,9 +36,11 @@ pub use recover::SessionStore;
 pub(crate) use retained::{Walk, Walked, Walks};
 
 use crate::connections::Key;
-use fulcrum_router::{LinkId, Matches, Retained, ShardIndex, Subscriber, Topics};
+use fulcrum_router::{LinkId, Matches, Retained, ShardIndex, Topics};
 use fulcrum_sessions::{Due, Sessions, Will};
+use parcel::Pick;
 use receipts::Receipts;
+use shared::Leftover;
 use std::collections::VecDeque;
 
 /// A shard's part of messaging.
@@ -51,6 +54,8 @@ pub(crate) struct Broker {
     version: u64,
     /// Wills whose publication found no room.
     unpublished: VecDeque<Will>,
+    /// Copies of shared subscriptions whose member's session ended, for other members.
+    leftovers: VecDeque<Leftover>,
     /// Retained messages whose time is over are still to be forgotten.
     expiring: bool,
     /// Copies for the connection whose packet is being handled.
@@ -82,8 +87,10 @@ struct Barrier {
 #[derive(Default)]
 struct Scratch {
     matches: Matches,
+    /// While the other one is in use.
+    regrouped: Matches,
     shards: Vec<ShardIndex>,
-    members: Vec<Subscriber>,
+    members: Vec<Pick>,
     encoded: Vec<u8>,
     parcel: Vec<u8>,
     dues: Vec<Due>,
@@ -101,6 +108,7 @@ impl Broker {
             receipts: Receipts::default(),
             version,
             unpublished: VecDeque::new(),
+            leftovers: VecDeque::new(),
             expiring: false,
             self_copies: Vec::new(),
             taken_over: Vec::new(),
@@ -117,6 +125,11 @@ impl Broker {
         let at_least = (self.version >> 16) + 1;
         self.version = now_ms.max(at_least) << 16 | u64::from(shard.0);
         self.version
+    }
+
+    /// Whether copies that ended sessions left to their groups still wait for their turn.
+    pub(crate) fn has_leftovers(&self) -> bool {
+        !self.leftovers.is_empty()
     }
 
     pub(crate) fn saw_version(&mut self, version: u64) {

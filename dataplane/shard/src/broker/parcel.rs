@@ -2,32 +2,36 @@
 //!
 //! ```text
 //!  boot u64 │ publisher shard u16 │ publisher key u64 │ retain version u64 │ flags u8 │ picks u16 │ pick … │ frame
-//!  pick: key u64 │ qos u8 │ retain as published u8 │ subscription id u32          little endian
+//!  pick: key u64 │ qos u8 │ retain as published u8 │ subscription id u32 │ group u32         little endian
 //! ```
 
-use fulcrum_router::{LinkId, ShardIndex, Subscriber};
+use fulcrum_router::{GroupRef, LinkId, ShardIndex, Subscriber};
+use std::num::NonZeroU32;
 
-const HEAD_BYTES: usize = 29;
-const PICK_BYTES: usize = 14;
+pub(super) const HEAD_BYTES: usize = 29;
+pub(super) const PICK_BYTES: usize = 18;
 const HAS_PUBLISHER: u8 = 1;
 const IS_DELIVERED: u8 = 2;
 
 /// A member of a shared subscription whose turn it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Pick {
-    pub key: u64,
+    pub link: LinkId,
     pub qos: u8,
     pub retain_as_published: bool,
     pub subscription_id: u32,
+    /// The tag of its group, for whoever finds the member gone.
+    pub group: NonZeroU32,
 }
 
 impl Pick {
-    pub(crate) fn new(member: &Subscriber) -> Pick {
+    pub(crate) fn new(group: GroupRef, member: &Subscriber) -> Pick {
         Pick {
-            key: member.link.key,
+            link: member.link,
             qos: member.qos,
             retain_as_published: member.retain_as_published,
             subscription_id: member.subscription_id,
+            group: group.tag(),
         }
     }
 }
@@ -54,8 +58,8 @@ impl<'a> Parcel<'a> {
         Parcel { boot, publisher: None, retain_version: 0, deliver: true, picks: &[], frame }
     }
 
-    /// Writes it with these picks.
-    pub(crate) fn write(&self, picks: impl Iterator<Item = Pick>, out: &mut Vec<u8>) {
+    /// Writes it with these picks, all of the shard it is for.
+    pub(crate) fn write<'p>(&self, picks: impl Iterator<Item = &'p Pick>, out: &mut Vec<u8>) {
         out.clear();
         let publisher = self.publisher.unwrap_or(LinkId { shard: ShardIndex(0), key: 0 });
         out.extend_from_slice(&self.boot.to_le_bytes());
@@ -68,9 +72,10 @@ impl<'a> Parcel<'a> {
         out.extend_from_slice(&[0; 2]);
         let mut count = 0_u16;
         for pick in picks.take(usize::from(u16::MAX)) {
-            out.extend_from_slice(&pick.key.to_le_bytes());
+            out.extend_from_slice(&pick.link.key.to_le_bytes());
             out.extend_from_slice(&[pick.qos, pick.retain_as_published.into()]);
             out.extend_from_slice(&pick.subscription_id.to_le_bytes());
+            out.extend_from_slice(&pick.group.get().to_le_bytes());
             count += 1;
         }
         out[count_at..count_at + 2].copy_from_slice(&count.to_le_bytes());
@@ -95,14 +100,17 @@ impl<'a> Parcel<'a> {
         })
     }
 
-    /// Members of shared subscriptions that get a copy.
-    pub(crate) fn picks(&self) -> impl Iterator<Item = Pick> + use<'a> {
-        self.picks.chunks_exact(PICK_BYTES).filter_map(|bytes| {
+    /// Members of shared subscriptions that get a copy, on the shard `here` that the parcel came to.
+    pub(crate) fn picks(&self, here: ShardIndex) -> impl Iterator<Item = Pick> + use<'a> {
+        self.picks.chunks_exact(PICK_BYTES).filter_map(move |bytes| {
+            let u32_at = |at: usize| bytes[at..at + 4].try_into().ok().map(u32::from_le_bytes);
+            let key = u64::from_le_bytes(bytes.first_chunk().copied()?);
             Some(Pick {
-                key: u64::from_le_bytes(bytes.first_chunk().copied()?),
+                link: LinkId { shard: here, key },
                 qos: bytes[8],
                 retain_as_published: bytes[9] != 0,
-                subscription_id: u32::from_le_bytes(bytes[10..].try_into().ok()?),
+                subscription_id: u32_at(10)?,
+                group: NonZeroU32::new(u32_at(14)?)?,
             })
         })
     }
@@ -121,14 +129,26 @@ mod tests {
             deliver: false,
             ..Parcel::new(7, b"frame")
         };
-        let picks = [
-            Pick { key: 5, qos: 2, retain_as_published: true, subscription_id: 268_435_455 },
-            Pick { key: u64::MAX, qos: 0, retain_as_published: false, subscription_id: 0 },
-        ];
+        let here = ShardIndex(1);
+        let one = Pick {
+            link: LinkId { shard: here, key: 5 },
+            qos: 2,
+            retain_as_published: true,
+            subscription_id: 268_435_455,
+            group: NonZeroU32::MAX,
+        };
+        let other = Pick {
+            link: LinkId { shard: here, key: u64::MAX },
+            qos: 0,
+            retain_as_published: false,
+            subscription_id: 0,
+            group: NonZeroU32::MIN,
+        };
+        let picks = [one, other];
         let mut bytes = Vec::new();
-        parcel.write(picks.into_iter(), &mut bytes);
+        parcel.write(picks.iter(), &mut bytes);
         let read = Parcel::parse(&bytes).unwrap();
-        assert!(read.picks().eq(picks));
+        assert!(read.picks(here).eq(picks));
         assert_eq!(Parcel { picks: &[], ..read }, parcel);
         let head_and_picks = bytes.len() - b"frame".len();
         assert!(

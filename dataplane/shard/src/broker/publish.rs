@@ -11,10 +11,11 @@ use bytes::Bytes;
 use fulcrum_journal::Ticket;
 use fulcrum_mqtt::{QoS, ReasonCode};
 use fulcrum_ring::Io;
-use fulcrum_router::{LinkId, Matches, ShardIndex, Subscriber, owner};
+use fulcrum_router::{LinkId, Matches, ShardIndex, owner};
 use fulcrum_sessions::{
     Delivered, Incoming, Log, Message, Options, Room, SessionKey, Sessions, Transaction, Will,
 };
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 /// A message that is being published.
@@ -118,7 +119,8 @@ impl Plane {
         let broker = &mut self.broker;
         broker.scratch.members.clear();
         for group in &matches.groups {
-            broker.scratch.members.extend(broker.topics.pick(*group));
+            let member = broker.topics.pick(*group);
+            broker.scratch.members.extend(member.map(|member| Pick::new(*group, &member)));
         }
         broker.scratch.shards.clear();
         let links = matches.targets.iter().map(|target| target.link);
@@ -260,7 +262,7 @@ impl Plane {
     }
 
     /// Durable sessions of this shard that a message above QoS 0 is stored for.
-    pub(super) fn durable_takers(&self, matches: &Matches, members: &[Subscriber]) -> usize {
+    pub(super) fn durable_takers(&self, matches: &Matches, members: &[Pick]) -> usize {
         let targets = matches.targets.iter().map(|target| (target.link, target.qos));
         let members = members.iter().map(|member| (member.link, member.qos));
         let is_durable = |link: LinkId| {
@@ -276,7 +278,7 @@ impl Plane {
         transaction: &mut Transaction,
         copies: &Copies<'_>,
         matches: &Matches,
-        members: &[Subscriber],
+        members: &[Pick],
     ) -> Answer {
         self.broker.scratch.encoded.clear();
         let (here, retain) = (self.index, copies.content.retain);
@@ -284,33 +286,34 @@ impl Plane {
         for target in matches.targets.iter().filter(|target| target.link.shard == here) {
             let copy = SelfCopy::new(retain && target.retain_as_published, matches.ids(target));
             let session = SessionKey(target.link.key);
-            answer = answer.max(self.give(io, transaction, copies, session, target.qos, copy));
+            let taker = Taker { session, qos: target.qos, group: None, copy };
+            answer = answer.max(self.give(io, transaction, copies, taker));
         }
         for member in members.iter().filter(|member| member.link.shard == here) {
             let id = Some(member.subscription_id).filter(|id| *id != 0);
             let copy = SelfCopy::new(retain && member.retain_as_published, id.as_slice());
             let session = SessionKey(member.link.key);
-            answer = answer.max(self.give(io, transaction, copies, session, member.qos, copy));
+            let taker = Taker { session, qos: member.qos, group: Some(member.group), copy };
+            answer = answer.max(self.give(io, transaction, copies, taker));
         }
         answer
     }
 
-    /// Gives a session of this shard its copy, at the lower of the message's quality of service and `qos_max`.
+    /// Gives a session of this shard its copy, at the lower of the message's quality of service and the taker's.
     pub(super) fn give(
         &mut self,
         io: &mut Io<'_>,
         transaction: &mut Transaction,
         copies: &Copies<'_>,
-        session: SessionKey,
-        qos_max: u8,
-        copy: SelfCopy,
+        taker: Taker,
     ) -> Answer {
-        let qos = qos_max.min(copies.qos.as_u8());
+        let Taker { session, qos, group, copy } = taker;
+        let qos = qos.min(copies.qos.as_u8());
         if qos == 0 {
             let handed = self.hand_at_most_once(io, session, copies.content, copy, copies.own);
             return if handed { Answer::Taken } else { Answer::Nobody };
         }
-        let options = Options { qos, retain: copy.retain, subscription_ids: &copy.ids };
+        let options = Options { qos, retain: copy.retain, subscription_ids: &copy.ids, group };
         match self.broker.sessions.deliver(transaction, session, copies.kept, options) {
             Delivered::Taken => Answer::Taken,
             Delivered::Full => Answer::Full,
@@ -323,7 +326,7 @@ impl Plane {
         &mut self,
         transaction: &mut Transaction,
         sent: &Sent<'_>,
-        members: &[Subscriber],
+        members: &[Pick],
     ) -> Sending {
         let mut sending = Sending::default();
         let mut parcel_bytes = std::mem::take(&mut self.broker.scratch.parcel);
@@ -345,7 +348,7 @@ impl Plane {
                 ..Parcel::new(self.broker.boot, sent.frame)
             };
             let picks = members.iter().filter(|member| member.link.shard == shard);
-            parcel.write(picks.map(Pick::new), &mut parcel_bytes);
+            parcel.write(picks, &mut parcel_bytes);
             self.metrics.cross_shard_sent.add(1);
             if forwarded {
                 let bytes = Bytes::copy_from_slice(&parcel_bytes);
@@ -410,6 +413,16 @@ pub(super) struct Copies<'a> {
     pub qos: QoS,
     /// The connection whose packet is being handled.
     pub own: Option<Key>,
+}
+
+/// A session that gets a copy.
+pub(super) struct Taker {
+    pub session: SessionKey,
+    /// Highest quality of service it asked for.
+    pub qos: u8,
+    /// The shared subscription it gets it for.
+    pub group: Option<NonZeroU32>,
+    pub copy: SelfCopy,
 }
 
 /// A message for other shards.

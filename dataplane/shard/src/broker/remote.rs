@@ -4,8 +4,9 @@
 //! lane, whose bytes are bounded; whoever asked for an answer gets exactly one. A forward is confirmed when it and all
 //! before it are durable here; one that finds no room is not, and is sent again until it does.
 
-use super::parcel::{Parcel, Pick};
+use super::parcel::Parcel;
 use super::publish::Copies;
+use super::shared::{Members, SENT_ON_HEAD_BYTES};
 use super::{Answer, Barrier, more_id_bytes};
 use crate::connections::{Hold, Key, Protocol};
 use crate::limits::MESSAGES_PER_TURN;
@@ -18,7 +19,7 @@ use fulcrum_frame::{Frame, Tag};
 use fulcrum_journal::Ticket;
 use fulcrum_mqtt::QoS;
 use fulcrum_ring::Io;
-use fulcrum_router::{LinkId, Matches, ShardIndex, Subscriber, owner};
+use fulcrum_router::{Matches, ShardIndex, owner};
 use fulcrum_sessions::{Log, Message, Origin, Room, Sessions, Transaction};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -212,7 +213,7 @@ impl Plane {
         if parcel.deliver {
             self.broker.topics.matches(&tenant, content.topic, parcel.publisher, &mut matches);
         }
-        let members = self.members_of(&parcel, &matches);
+        let members = self.members_of(&tenant, &content, frame.qos(), &parcel);
         let taken = match self.arrival_room(
             frame,
             &parcel,
@@ -245,7 +246,7 @@ impl Plane {
         parcel: &Parcel<'_>,
         message: &MessageOut,
         matches: &Matches,
-        members: &[Subscriber],
+        members: &Members,
     ) -> Taken {
         let qos = QoS::from_u8(frame.qos()).unwrap_or(QoS::AtMostOnce);
         let bytes = Bytes::copy_from_slice(parcel.frame);
@@ -253,7 +254,11 @@ impl Plane {
         let kept = Arc::new(Message::new(bytes.clone(), expires_at_ms));
         let mut transaction = self.broker.sessions.begin(tenant);
         let copies = Copies { kept: &kept, content, qos, own: None };
-        let answer = self.give_all(io, &mut transaction, &copies, matches, members);
+        let given = self.give_all(io, &mut transaction, &copies, matches, &members.here);
+        let answer = match self.send_on(&mut transaction, parcel.frame, &members.elsewhere) {
+            0 => given,
+            _ => Answer::Taken,
+        };
         let answer = if parcel.retain_version != 0 { Answer::Taken } else { answer };
         if parcel.retain_version != 0 {
             let version = parcel.retain_version;
@@ -280,41 +285,30 @@ impl Plane {
         }
     }
 
-    /// Members of shared subscriptions the sender has picked here. Picks of an earlier run of the node name nobody: then
-    /// a member of this shard of each group that matches is taken instead.
-    fn members_of(&mut self, parcel: &Parcel<'_>, matches: &Matches) -> Vec<Subscriber> {
-        let here = self.index;
-        if parcel.boot == self.broker.boot {
-            return parcel.picks().map(|pick| subscriber(here, pick)).collect();
-        }
-        let wanted = parcel.picks().count();
-        let topics = &mut self.broker.topics;
-        let members = matches.groups.iter().filter_map(|group| {
-            // A round of the group passes every member once.
-            (0..64).filter_map(|_| topics.pick(*group)).find(|member| member.link.shard == here)
-        });
-        members.take(wanted).collect()
-    }
-
     /// Whether the journal has room for what of a message is stored here; what is not does not wait for it.
     fn arrival_room(
         &self,
         frame: Frame<'_>,
         parcel: &Parcel<'_>,
         matches: &Matches,
-        members: &[Subscriber],
+        members: &Members,
         is_forward: bool,
     ) -> Room {
-        let targets = if frame.qos() == 0 { 0 } else { self.durable_takers(matches, members) };
+        let targets = match frame.qos() {
+            0 => 0,
+            _ => self.durable_takers(matches, &members.here),
+        };
         let tenant = frame.tenant().unwrap_or_default();
         let topic = frame.text(Tag::OriginAddress).unwrap_or_default();
         let is_kept = parcel.retain_version != 0
             && owner(&[tenant, topic], self.outbox.shards()) == self.index;
-        if targets == 0 && !is_kept && !is_forward {
+        let sent_on = members.elsewhere.len();
+        if targets == 0 && !is_kept && !is_forward && sent_on == 0 {
             return Room::Here;
         }
-        let copies = usize::from(targets > 0) + usize::from(is_kept);
-        let bytes = parcel.frame.len() * copies + more_id_bytes(matches);
+        let copies = usize::from(targets > 0) + usize::from(is_kept) + sent_on;
+        let heads = sent_on * SENT_ON_HEAD_BYTES;
+        let bytes = parcel.frame.len() * copies + heads + more_id_bytes(matches);
         self.broker.log.room(Sessions::record_bytes(bytes, targets))
     }
 
@@ -403,16 +397,5 @@ impl Plane {
         if session.waits == 0 {
             self.release(key, Hold::Commit);
         }
-    }
-}
-
-fn subscriber(shard: ShardIndex, pick: Pick) -> Subscriber {
-    Subscriber {
-        link: LinkId { shard, key: pick.key },
-        qos: pick.qos,
-        no_local: false,
-        retain_as_published: pick.retain_as_published,
-        subscription_id: pick.subscription_id,
-        online: true,
     }
 }

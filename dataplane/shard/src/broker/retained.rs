@@ -1,7 +1,7 @@
 //! Retained messages: every shard has them in memory, the shard that owns the topic has them in its session journal.
 
 use super::SelfCopy;
-use super::publish::Copies;
+use super::publish::{Copies, Taker};
 use crate::connections::{Key, Protocol};
 use crate::limits::{RETAINED_PER_TURN, SUBSCRIBER_BACKLOG_BYTES_MAX};
 use crate::message::PeerMessage;
@@ -218,7 +218,7 @@ impl Plane {
         let kept = Arc::new(Message::new(Bytes::copy_from_slice(bytes), expires_at_ms));
         let published = QoS::from_u8(frame.qos()).unwrap_or(QoS::AtMostOnce);
         let copies = Copies { kept: &kept, content: &content, qos: published, own: None };
-        self.give(io, &mut transaction, &copies, session, qos, copy);
+        self.give(io, &mut transaction, &copies, Taker { session, qos, group: None, copy });
         let broker = &mut self.broker;
         if let Err(room) = broker.sessions.commit(&mut broker.log, transaction) {
             tracing::warn!(?room, "a retained message could not be queued for its subscriber");
