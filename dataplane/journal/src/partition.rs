@@ -169,6 +169,22 @@ impl Partition {
         }
     }
 
+    /// Whether something essential whose frame has `bytes` would be taken by [`Partition::append_essential`] and leave half
+    /// of the reserve: for what frees space and comes in any number.
+    ///
+    /// # Errors
+    /// The one it would be refused with.
+    pub fn check_reserve(&self, bytes: usize) -> Result<(), AppendError> {
+        if self.failed.is_some() {
+            return Err(AppendError::Failed);
+        }
+        match self.room(record_bytes(bytes) as u64, self.limits.reserve_bytes / 2) {
+            Room::Here | Room::NextSegment => Ok(()),
+            Room::Later => Err(AppendError::NotReady),
+            Room::Nowhere => Err(AppendError::Full),
+        }
+    }
+
     /// The segment the next message goes to, as far as is known before it is appended.
     pub fn current_segment(&self) -> u64 {
         self.segments.current()

@@ -32,6 +32,8 @@ pub(crate) struct Keeper {
     /// Those that expire, by when.
     due: BTreeSet<(u64, u64)>,
     pub bytes: u64,
+    /// Topics whose end was found in the log, with its version: an older message may still be on its way here.
+    ended: HashMap<(Arc<str>, Arc<str>), u64>,
 }
 
 #[derive(Debug)]
@@ -54,6 +56,18 @@ impl Sessions {
             version: kept.version,
             expires_at_ms: kept.expires_at_ms,
         })
+    }
+
+    /// The topics whose end was found in the log and the versions they ended with, by tenant and topic; once.
+    pub fn take_ended_topics(&mut self) -> impl Iterator<Item = (Arc<str>, Arc<str>, u64)> + use<> {
+        let ended = std::mem::take(&mut self.retained.ended);
+        ended.into_iter().map(|((tenant, topic), version)| (tenant, topic, version))
+    }
+
+    /// Whether this shard keeps a retained message of the topic.
+    #[must_use]
+    pub fn keeps_retained(&self, tenant: &str, topic: &str) -> bool {
+        self.retained.find(tenant, topic).is_some()
     }
 
     /// Drops all a tenant retained.
@@ -209,14 +223,22 @@ impl Keeper {
         home: u64,
     ) {
         self.remove(tenant, topic, version);
+        let name = (Arc::clone(tenant), Arc::from(topic));
+        if self.ended.get(&name).is_some_and(|ended| *ended < version) {
+            self.ended.remove(&name);
+        }
         if self.find(tenant, topic).is_none() {
             let frame = Bytes::copy_from_slice(frame);
             self.insert(tenant, topic, frame, version, expires_at_ms, home);
         }
     }
 
-    pub(crate) fn replay_dropped(&mut self, tenant: &str, topic: &str, version: u64) {
+    pub(crate) fn replay_dropped(&mut self, tenant: &Arc<str>, topic: &str, version: u64) {
         self.remove(tenant, topic, version);
+        if self.find(tenant, topic).is_none() {
+            let ended = self.ended.entry((Arc::clone(tenant), topic.into())).or_default();
+            *ended = version.max(*ended);
+        }
     }
 
     /// Books what was found in the log, but for what expired.

@@ -237,7 +237,8 @@ impl Sessions {
         transaction.gathered.marks.push((from, number));
     }
 
-    /// Keeps a retained message for the node, or with `None` drops it. A version older than what is kept is ignored.
+    /// Keeps a retained message for the node, or with `None` drops it, for which a transaction that keeps nothing else may
+    /// use the log's reserve. A version older than what is kept is ignored.
     /// How many there may be is the caller's business.
     pub fn retain(
         &mut self,
@@ -353,7 +354,7 @@ impl Sessions {
         for will in &gathered.wills {
             Entry::WillDone { will: *will }.put(&mut record);
         }
-        self.books.append(log, tenant, record, false)
+        self.books.append(log, tenant, record, gathered.only_deletes())
     }
 
     fn number_in_log(&self, key: SessionKey) -> Option<u64> {
@@ -451,6 +452,14 @@ impl Sessions {
 }
 
 impl Gathered {
+    /// Whether nothing is kept because of it, and something retained no longer is: that makes room.
+    fn only_deletes(&self) -> bool {
+        !self.retains.is_empty()
+            && self.retains.iter().all(|retain| retain.frame.is_none())
+            && self.bodies.is_empty()
+            && self.forwards.is_empty()
+    }
+
     fn clear(&mut self) {
         self.deliveries.clear();
         self.bodies.clear();

@@ -247,4 +247,8 @@ fn retained_messages_survive_and_the_newest_version_stays() {
         .collect();
     assert_eq!(kept, [("a".to_owned(), Bytes::from_static(b"new"), 3)]);
     assert_eq!(shard.sessions.metrics().retained_bytes, 3);
+    // What comes late from elsewhere is compared with this.
+    let ended: Vec<_> = shard.sessions.take_ended_topics().collect();
+    assert_eq!(ended, [(tenant(), "b".into(), 5)]);
+    assert_eq!(shard.sessions.take_ended_topics().count(), 0);
 }

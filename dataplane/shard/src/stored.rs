@@ -153,6 +153,11 @@ impl Stored {
         self.partition.check_room(bytes).map_err(not_stored)
     }
 
+    /// Whether an essential frame of so many bytes would be taken now, and leave reserve for others.
+    pub(crate) fn check_reserve(&self, bytes: usize) -> Result<(), NotStored> {
+        self.partition.check_reserve(bytes).map_err(not_stored)
+    }
+
     /// `waiter` comes out of [`Stored::next_durable`] after the commit of `ticket`. Tickets never go back from one call
     /// to the next.
     pub(crate) fn wait(&mut self, ticket: Ticket, waiter: Waiter) {

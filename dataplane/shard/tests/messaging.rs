@@ -7,7 +7,7 @@ mod harness;
 use fulcrum_mqtt::RetainHandling;
 use harness::Node;
 use harness::chat::{Chat, PATIENCE, Random, options};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -299,6 +299,42 @@ fn many_retained_messages_reach_a_new_subscription_whole_at_every_qos() {
             reader.got.iter().for_each(|got| *counts.entry(&got.topic).or_default() += 1);
             assert_eq!((counts.len(), reader.got.len()), (COUNT, COUNT), "QoS {qos}");
         }
+    }
+    drop(writer);
+    node.stop();
+}
+
+#[test]
+fn a_session_gets_the_rest_of_the_retained_messages_on_its_next_connection() {
+    const COUNT: usize = 700;
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path(), 2);
+    let mut writer = node.chat(0, "w");
+    writer.connect(node.mqtt[0]);
+    for number in 0..COUNT {
+        writer.publish(&format!("many/{number}"), 2, true, b"x").unwrap();
+        writer.wait_until(|chat| chat.under_way() < 100).unwrap();
+    }
+    writer.wait_until(Chat::owes_nothing).unwrap();
+    for shard in 0..2 {
+        let mut reader = node.durable_chat(shard, "reader");
+        reader.connect(node.mqtt[shard]);
+        reader.acknowledges = false;
+        reader.subscribe("many/#", 1);
+        reader.wait_until(|chat| !chat.got.is_empty()).unwrap();
+        reader.drop_connection();
+        reader.acknowledges = true;
+        // One that takes over, too, while the older connection has some left.
+        let mut second = node.durable_chat(shard, "reader");
+        second.acknowledges = false;
+        assert!(second.connect(node.mqtt[1 - shard]));
+        second.wait_until(|chat| !chat.got.is_empty()).unwrap();
+        let mut third = node.durable_chat(shard, "reader");
+        assert!(third.connect(node.mqtt[shard]));
+        let all = |chat: &Chat| chat.got.iter().map(|got| &got.topic).collect::<HashSet<_>>().len();
+        third.wait_until(|chat| all(chat) >= COUNT).unwrap();
+        third.take_all(Duration::from_millis(50)).unwrap();
+        assert_eq!(all(&third), COUNT);
     }
     drop(writer);
     node.stop();

@@ -198,6 +198,56 @@ fn a_full_session_journal_refuses_takes_acknowledgements_and_recovers() {
 }
 
 #[test]
+fn a_full_session_journal_lets_retained_messages_go() {
+    const TOPICS: usize = 40;
+    let dir = tempfile::tempdir().unwrap();
+    let limits = Limits { queue_messages_max: 10_000, ..Limits::default() };
+    let node = start(dir.path(), 2, &limits, 2 << 20);
+    let mut publishers = [node.chat(0, "one"), node.chat(1, "other"), node.durable_chat(1, "kept")];
+    for publisher in &mut publishers {
+        publisher.connect(node.mqtt[0]);
+    }
+    for number in 0..TOPICS {
+        publishers[0].publish_and_wait(&format!("r/{number}"), 1, true, b"retained");
+    }
+    // Both shards are full to the last bytes.
+    let aways = [away(&node, 0, "away0", "a/0"), away(&node, 1, "away1", "a/1")];
+    for (shard, publisher) in publishers.iter_mut().enumerate().take(2) {
+        for bytes in [8 << 10, 100, 1] {
+            let refused = publisher.refused.len();
+            while publisher.refused.len() < refused + 3 {
+                publisher.publish_and_wait(&format!("a/{shard}"), 1, false, &vec![7; bytes]);
+            }
+        }
+    }
+    for (index, publisher) in publishers.iter_mut().enumerate() {
+        let refused = publisher.refused.len();
+        publisher.publish_and_wait(&format!("new/{index}"), 1, true, b"x");
+        assert_eq!(publisher.refused.len(), refused + 1, "nothing new is kept");
+        for number in (index..TOPICS - 3).step_by(3) {
+            publisher.publish_and_wait(&format!("r/{number}"), (number % 2) as u8, true, b"");
+        }
+        // What nobody keeps needs no room to go.
+        for number in 0..20 {
+            publisher.publish_and_wait(&format!("none/{number}"), 1, true, b"");
+        }
+        assert_eq!(publisher.refused.len(), refused + 1, "{}", publisher.client_id);
+    }
+    drop((publishers, aways));
+    node.stop();
+    let node = start(dir.path(), 2, &limits, 2 << 20);
+    let mut reader = node.chat(0, "reader");
+    reader.connect(node.mqtt[1]);
+    reader.subscribe("#", 0);
+    reader.take_all(Duration::from_millis(200)).unwrap();
+    let mut left: Vec<&str> = reader.got.iter().map(|got| &*got.topic).collect();
+    left.sort_unstable();
+    assert_eq!(left, ["r/37", "r/38", "r/39"]);
+    drop(reader);
+    node.stop();
+}
+
+#[test]
 fn a_session_journal_that_fails_acknowledges_nothing_it_does_not_keep() {
     let dir = tempfile::tempdir().unwrap();
     let limits = Limits { queue_messages_max: 10_000, ..Limits::default() };

@@ -140,6 +140,7 @@ impl Plane {
         for filter in &ended.filters {
             self.leave_subscription(&ended.tenant, filter, ended.key);
         }
+        self.broker.parked_walks.remove(&ended.key);
         if !ended.shared.is_empty() {
             self.inherit(&ended.tenant, ended.shared);
             self.give_leftovers(io);
@@ -291,6 +292,19 @@ impl Plane {
                 frame: Some(frame.clone()),
                 version,
                 expires_at_ms,
+            });
+        }
+        // A message that another shard forwards again may be older than its topic's end.
+        let has_others = self.outbox.shards() > 1;
+        let ended = broker.sessions.take_ended_topics().filter(|_| has_others);
+        for (tenant, topic, version) in ended {
+            let _ = broker.retained.follow(&tenant, &topic, None, version, None);
+            self.outbox.tell_all(|| PeerMessage::Retained {
+                tenant: tenant.clone(),
+                topic: (*topic).into(),
+                frame: None,
+                version,
+                expires_at_ms: None,
             });
         }
         self.outbox.tell_all(|| PeerMessage::Ready);

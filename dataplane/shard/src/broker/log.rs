@@ -24,6 +24,15 @@ pub(crate) struct SessionLog {
 }
 
 impl SessionLog {
+    /// Whether the end of a retained message, whose record has so many bytes, would be taken now. It may use a part of
+    /// the reserve: it makes room.
+    pub(crate) fn deletion_room(&self, bytes: usize) -> Room {
+        match self.stored.check_reserve(bytes + FRAME_BYTES) {
+            Ok(()) => Room::Here,
+            Err(refused) => room(refused),
+        }
+    }
+
     pub(crate) fn new(stored: Stored, tail: Tail) -> SessionLog {
         SessionLog { stored, tail, frame: Vec::new() }
     }

@@ -37,11 +37,11 @@ pub(crate) use retained::{Walk, Walked, Walks};
 
 use crate::connections::Key;
 use fulcrum_router::{LinkId, Matches, Retained, ShardIndex, Topics};
-use fulcrum_sessions::{Due, Sessions, Will};
+use fulcrum_sessions::{Due, SessionKey, Sessions, Will};
 use parcel::Pick;
 use receipts::Receipts;
 use shared::Leftover;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 /// A shard's part of messaging.
 pub(crate) struct Broker {
@@ -56,6 +56,8 @@ pub(crate) struct Broker {
     unpublished: VecDeque<Will>,
     /// Copies of shared subscriptions whose member's session ended, for other members.
     leftovers: VecDeque<Leftover>,
+    /// Walks through retained messages that wait for their session's next connection.
+    pub parked_walks: HashMap<SessionKey, Walks>,
     /// Retained messages whose time is over are still to be forgotten.
     expiring: bool,
     /// Copies for the connection whose packet is being handled.
@@ -109,6 +111,7 @@ impl Broker {
             version,
             unpublished: VecDeque::new(),
             leftovers: VecDeque::new(),
+            parked_walks: HashMap::new(),
             expiring: false,
             self_copies: Vec::new(),
             taken_over: Vec::new(),

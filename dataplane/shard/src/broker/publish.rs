@@ -193,12 +193,16 @@ impl Plane {
         let ticket = match broker.sessions.commit(&mut broker.log, transaction) {
             Ok(ticket) => ticket,
             Err(room) => {
-                // There was room a moment ago: the journal has failed meanwhile, and nobody is answered any more.
+                // There was room a moment ago, or there is not even the reserve for a deletion; or the journal has failed
+                // meanwhile, and nobody is answered any more.
                 tracing::error!(?room, "a message could not be recorded");
                 if let Some(receipt) = sent.receipt {
                     self.broker.receipts.abandon(receipt, sent.answers);
                 }
-                return Routed::Refused(ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR);
+                return Routed::Refused(match room {
+                    Room::Full => ReasonCode::QUOTA_EXCEEDED,
+                    _ => ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR,
+                });
             }
         };
         let elsewhere = !self.broker.scratch.shards.is_empty();
@@ -253,6 +257,14 @@ impl Plane {
         match broker.log.room(bytes) {
             Room::Here => None,
             Room::Later => Some(Routed::Later(Hold::Journal)),
+            Room::Full
+                if message.will.is_none()
+                    && stored_for == 0
+                    && !(forwarded && shards > 0)
+                    && self.may_delete(message.tenant, &message.content) =>
+            {
+                None
+            }
             Room::Full => {
                 self.metrics.messages_refused_full.add(1);
                 Some(Routed::Refused(ReasonCode::QUOTA_EXCEEDED))

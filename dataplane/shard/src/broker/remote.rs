@@ -214,24 +214,24 @@ impl Plane {
             self.broker.topics.matches(&tenant, content.topic, parcel.publisher, &mut matches);
         }
         let members = self.members_of(&tenant, &content, frame.qos(), &parcel);
-        let taken = match self.arrival_room(
-            frame,
-            &parcel,
-            &matches,
-            &members,
-            message.forward.is_some(),
-        ) {
-            Room::Later => None,
-            Room::Here => {
-                Some(self.take_content(
+        let taken =
+            match self.arrival_room(
+                frame,
+                &content,
+                &parcel,
+                &matches,
+                &members,
+                message.forward.is_some(),
+            ) {
+                Room::Later => None,
+                Room::Here => Some(self.take_content(
                     io, &tenant, &content, frame, &parcel, message, &matches, &members,
-                ))
-            }
-            Room::Full | Room::Failed => {
-                self.metrics.messages_refused_full.add(1);
-                Some(Taken::Refused)
-            }
-        };
+                )),
+                Room::Full | Room::Failed => {
+                    self.metrics.messages_refused_full.add(1);
+                    Some(Taken::Refused)
+                }
+            };
         self.broker.scratch.matches = matches;
         taken
     }
@@ -289,6 +289,7 @@ impl Plane {
     fn arrival_room(
         &self,
         frame: Frame<'_>,
+        content: &Content<'_>,
         parcel: &Parcel<'_>,
         matches: &Matches,
         members: &Members,
@@ -309,7 +310,10 @@ impl Plane {
         let copies = usize::from(targets > 0) + usize::from(is_kept) + sent_on;
         let heads = sent_on * SENT_ON_HEAD_BYTES;
         let bytes = parcel.frame.len() * copies + heads + more_id_bytes(matches);
-        self.broker.log.room(Sessions::record_bytes(bytes, targets))
+        match self.broker.log.room(Sessions::record_bytes(bytes, targets)) {
+            Room::Full if targets + sent_on == 0 && self.may_delete(tenant, content) => Room::Here,
+            room => room,
+        }
     }
 
     /// The tenant's name, shared: messages of one tenant follow each other.

@@ -59,6 +59,12 @@ impl Walks {
         self.0.get_or_insert_default().push_front(walk);
     }
 
+    fn append(&mut self, more: Walks) {
+        if let Some(more) = more.0 {
+            self.0.get_or_insert_default().extend(*more);
+        }
+    }
+
     fn pop_front(&mut self) -> Option<Walk> {
         let walk = self.0.as_mut()?.pop_front();
         if self.is_empty() {
@@ -67,6 +73,9 @@ impl Walks {
         walk
     }
 }
+
+/// Most a record that ends a retained message has besides the topic and the tenant's name.
+const DELETION_BYTES: usize = 2048;
 
 impl Plane {
     /// Takes a message published here as its topic's retained one. The version, to be sent to the other shards; an
@@ -132,6 +141,15 @@ impl Plane {
         });
     }
 
+    /// Whether the message ends a retained one although the journal is full: there is reserve for that where this shard
+    /// keeps one, and nothing to be recorded elsewhere.
+    pub(super) fn may_delete(&self, tenant: &str, content: &Content<'_>) -> bool {
+        content.is_deletion()
+            && (!self.broker.sessions.keeps_retained(tenant, content.topic)
+                || self.broker.log.deletion_room(DELETION_BYTES + content.topic.len())
+                    == Room::Here)
+    }
+
     fn record_retained(
         &mut self,
         transaction: &mut Transaction,
@@ -144,8 +162,32 @@ impl Plane {
             return;
         }
         let kept = (!content.payload.is_empty()).then_some(frame);
+        if kept.is_none()
+            && !self.broker.sessions.keeps_retained(transaction.tenant(), content.topic)
+            && self.broker.log.room(DELETION_BYTES + content.topic.len()) == Room::Full
+        {
+            // Nothing is kept, and the reserve is for what makes room.
+            return;
+        }
         let sessions = &mut self.broker.sessions;
         sessions.retain(transaction, content.topic, kept, version, expires_at_ms);
+    }
+
+    /// Keeps what a connection had left of its walks for the session's next one; gives it to that if it is there already.
+    pub(crate) fn park_walks(&mut self, session: SessionKey, walks: Walks) {
+        if walks.is_empty() || !self.broker.sessions.is_durable(session) {
+            return;
+        }
+        let link = self.broker.sessions.link(session).map(Key);
+        if let Some(link) = link
+            && let Some(connection) = self.connections.by_key(link)
+            && let Protocol::Mqtt(client) = &mut connection.protocol
+        {
+            client.walks.append(walks);
+            self.walking.push(link);
+        } else {
+            self.broker.parked_walks.entry(session).or_default().append(walks);
+        }
     }
 
     /// Gives a client the next of the retained messages its new subscriptions match.
@@ -154,6 +196,10 @@ impl Plane {
         while left > 0 {
             let Some(found) = self.connections.by_key(connection) else { return Walked::Over };
             let (Protocol::Mqtt(client), wire) = found.parts() else { return Walked::Over };
+            if !client.is_open() {
+                // Its CONNACK comes first.
+                return Walked::Over;
+            }
             let session = client.session;
             let backlog = wire.queued_bytes(io);
             if backlog > SUBSCRIBER_BACKLOG_BYTES_MAX {

@@ -368,6 +368,10 @@ impl Session {
             }
         }
         turn.plane.broker.sessions.wake(self.session);
+        if let Some(walks) = turn.plane.broker.parked_walks.remove(&self.session) {
+            self.walks = walks;
+            turn.plane.walking.push(turn.wire.key);
+        }
         // From here on the peer's own keep-alive counts, and the end of what it has shown.
         turn.plane.watching.push(turn.wire.key);
         Flow::Next

@@ -50,6 +50,11 @@ impl<'a> Content<'a> {
         content
     }
 
+    /// Whether it ends what its topic retains [MQTT-3.3.1-10] [MQTT5-3.3.1-6].
+    pub(crate) fn is_deletion(&self) -> bool {
+        self.retain && self.payload.is_empty()
+    }
+
     /// A kept frame's at `now_ms`; `None` if its time is over.
     pub(crate) fn of_frame(frame: Frame<'a>, now_ms: u64) -> Option<Content<'a>> {
         let expiry_s = match frame.ttl_s() {

@@ -532,5 +532,6 @@ impl Session {
             plane.unsubscribe(&tenant, filter, link);
         }
         plane.leave_session(io, self.session, key, self.leave);
+        plane.park_walks(self.session, std::mem::take(&mut self.walks));
     }
 }
