@@ -18,6 +18,7 @@
 //!   within its limits.
 
 mod deliver;
+mod groups;
 mod lifecycle;
 mod log;
 mod parcel;
@@ -26,7 +27,6 @@ mod receipts;
 mod recover;
 mod remote;
 mod retained;
-mod shared;
 
 pub(crate) use deliver::SelfCopy;
 pub(crate) use log::SessionLog;
@@ -38,9 +38,9 @@ pub(crate) use retained::{Walk, Walked, Walks};
 use crate::connections::Key;
 use fulcrum_router::{LinkId, Matches, Retained, ShardIndex, Topics};
 use fulcrum_sessions::{Due, SessionKey, Sessions, Will};
+use groups::Leftover;
 use parcel::Pick;
 use receipts::Receipts;
-use shared::Leftover;
 use std::collections::{HashMap, VecDeque};
 
 /// A shard's part of messaging.

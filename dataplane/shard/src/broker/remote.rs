@@ -4,9 +4,9 @@
 //! lane, whose bytes are bounded; whoever asked for an answer gets exactly one. A forward is confirmed when it and all
 //! before it are durable here; one that finds no room is not, and is sent again until it does.
 
+use super::groups::{Members, SENT_ON_HEAD_BYTES};
 use super::parcel::Parcel;
 use super::publish::Copies;
-use super::shared::{Members, SENT_ON_HEAD_BYTES};
 use super::{Answer, Barrier, more_id_bytes};
 use crate::connections::{Hold, Key, Protocol};
 use crate::limits::MESSAGES_PER_TURN;
