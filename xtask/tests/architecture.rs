@@ -17,10 +17,11 @@ const FILE_LINES_MAX: usize = 800;
 
 /// What each crate may depend on among our own. Dependencies point one way:
 /// wire, router, journal, sessions, transport, ring <- shard <- node; contract <- domain <- functions.
-const MAY_USE: [(&str, &[&str]); 22] = [
+const MAY_USE: [(&str, &[&str]); 23] = [
     ("fulcrum-ring", &[]),
     ("fulcrum-frame", &[]),
     ("fulcrum-mqtt", &[]),
+    ("fulcrum-amqp", &[]),
     ("fulcrum-http", &[]),
     ("fulcrum-router", &[]),
     ("fulcrum-journal", &["fulcrum-frame"]),
@@ -78,10 +79,11 @@ const MAY_USE: [(&str, &[&str]); 22] = [
 ];
 
 /// Crates of the data plane: synchronous, so no async runtime may get in.
-const DATA_PLANE: [&str; 9] = [
+const DATA_PLANE: [&str; 10] = [
     "fulcrum-ring",
     "fulcrum-frame",
     "fulcrum-mqtt",
+    "fulcrum-amqp",
     "fulcrum-http",
     "fulcrum-router",
     "fulcrum-journal",
