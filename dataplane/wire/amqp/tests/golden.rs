@@ -3,13 +3,14 @@
 #![allow(clippy::panic, reason = "a panic is how a test fails")]
 
 mod corpus;
+mod rebuild;
 
 use std::path::Path;
 
 use corpus::Vector;
 use fulcrum_amqp::{
-    Body, BodyKind, DecodeError, Decoded, Frame, FrameContext, List, Message, MessageParts, Prefix,
-    ProtocolHeader, clause, decode_frame, decode_value, encode_frame, encode_value,
+    DecodeError, Decoded, Frame, FrameContext, Message, Prefix, ProtocolHeader, clause,
+    decode_frame, decode_value, encode_frame, encode_value,
 };
 
 const FRAME_BYTES_MAX: usize = 65_536;
@@ -82,7 +83,7 @@ fn written(vector: &Vector) -> Vec<u8> {
         }
         "message" => {
             let message = Message::parse(bytes).expect("a message");
-            encode_message(&message, &mut out);
+            out.extend(rebuild::message(&message).expect("a message that can be read"));
         }
         "prefix" => out.extend_from_slice(bytes),
         _ => encode_frame(&frame(vector), FRAME_BYTES_MAX, &mut out)
@@ -90,28 +91,6 @@ fn written(vector: &Vector) -> Vec<u8> {
     }
     assert_eq!(out.remove(0), 0xEE, "what was in the buffer stays");
     out
-}
-
-fn encode_message(message: &Message<'_>, out: &mut Vec<u8>) {
-    let data: Vec<&[u8]> = message.data().collect();
-    let sequences: Vec<List<'_>> =
-        message.sequences().collect::<Result<_, _>>().expect("sequences");
-    let body = match message.body_kind() {
-        BodyKind::Empty => Body::Empty,
-        BodyKind::Data => Body::Data(&data),
-        BodyKind::Sequence => Body::Sequences(&sequences),
-        BodyKind::Value => Body::Value(message.value().expect("a value").expect("there is one")),
-    };
-    let parts = MessageParts {
-        header: message.header().expect("a header"),
-        delivery_annotations: message.delivery_annotations().expect("annotations"),
-        message_annotations: message.message_annotations().expect("annotations"),
-        properties: message.properties().expect("properties"),
-        application_properties: message.application_properties().expect("application properties"),
-        body,
-        footer: message.footer().expect("a footer"),
-    };
-    parts.encode(out).expect("a decoded message can be written");
 }
 
 #[test]
