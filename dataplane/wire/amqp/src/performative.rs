@@ -269,12 +269,8 @@ impl Open<'_> {
     }
 
     fn checked(self) -> Result<Self, DecodeError> {
-        let field = FieldName { composite: "open", field: "max_frame_size" };
-        if self.is_frame_size_permitted() {
-            Ok(self)
-        } else {
-            Err(invalid_field(clause::OPEN_FRAME_SIZE).within(field))
-        }
+        let is_held = self.is_frame_size_permitted();
+        held(self, is_held, "open", "max_frame_size", clause::OPEN_FRAME_SIZE)
     }
 }
 
@@ -285,12 +281,8 @@ impl Attach<'_> {
     }
 
     fn checked(self) -> Result<Self, DecodeError> {
-        let field = FieldName { composite: "attach", field: "initial_delivery_count" };
-        if self.has_delivery_count() {
-            Ok(self)
-        } else {
-            Err(invalid_field(clause::ATTACH_DELIVERY_COUNT).within(field))
-        }
+        let is_held = self.has_delivery_count();
+        held(self, is_held, "attach", "initial_delivery_count", clause::ATTACH_DELIVERY_COUNT)
     }
 }
 
@@ -303,12 +295,22 @@ impl Flow<'_> {
     }
 
     fn checked(self) -> Result<Self, DecodeError> {
-        let field = FieldName { composite: "flow", field: "handle" };
-        if self.has_handle_if_needed() {
-            Ok(self)
-        } else {
-            Err(invalid_field(clause::FLOW_HANDLE).within(field))
-        }
+        let is_held = self.has_handle_if_needed();
+        held(self, is_held, "flow", "handle", clause::FLOW_HANDLE)
+    }
+}
+
+/// A performative, if a rule holds that its fields have to keep together.
+fn held<T>(
+    performative: T,
+    is_held: bool,
+    composite: &'static str,
+    field: &'static str,
+    clause: &'static str,
+) -> Result<T, DecodeError> {
+    match is_held {
+        true => Ok(performative),
+        false => Err(invalid_field(clause).within(FieldName { composite, field })),
     }
 }
 

@@ -1,10 +1,8 @@
-//! Properties over everything that can be built: what is written reads back the same.
+//! Properties over every value and message that can be built: what is written reads back the same.
 
 use fulcrum_amqp::{
-    Address, ArrayBuffer, Body, Decoded, DeliveryState, DeliveryTag, DescribedBuffer, Fields, Flow,
-    Frame, FrameContext, Header, ListBuffer, MapBuffer, Message, MessageId, MessageParts, Modified,
-    Open, Outcome, Performative, Prefix, Properties, ReceiverSettleMode, Symbol, Symbols, Transfer,
-    Uuid, Value, decode_frame, decode_value, encode_frame, encode_value,
+    Address, ArrayBuffer, Body, DescribedBuffer, Header, ListBuffer, MapBuffer, Message, MessageId,
+    MessageParts, Prefix, Properties, Symbol, Uuid, Value, decode_value, encode_value,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -206,10 +204,6 @@ fn made() -> impl Strategy<Value = Made> {
     })
 }
 
-fn symbols() -> impl Strategy<Value = Vec<String>> {
-    vec(ascii(), 0..4)
-}
-
 /// A map with such keys.
 fn map_of(key: fn(&str) -> Value<'_>, pairs: &[(String, Scalar)]) -> MapBuffer {
     let mut map = MapBuffer::new();
@@ -225,20 +219,6 @@ fn symbol_key(text: &str) -> Value<'_> {
 
 fn pairs() -> impl Strategy<Value = Vec<(String, Scalar)>> {
     vec((ascii(), scalar()), 0..4)
-}
-
-fn check_frame(frame: &Frame<'_>) {
-    let mut out = Vec::new();
-    encode_frame(frame, 1 << 20, &mut out).expect("a frame that can be written");
-    let context = FrameContext::amqp(1 << 20);
-    assert_eq!(
-        decode_frame(&out, &context),
-        Ok(Decoded::Frame { frame: frame.clone(), used: out.len() })
-    );
-    for length in [0, 1, 7, 8, out.len() - 1] {
-        let front = decode_frame(&out[..length.min(out.len() - 1)], &context);
-        assert!(matches!(front, Ok(Decoded::NeedMore { at_least }) if at_least <= out.len()));
-    }
 }
 
 proptest! {
@@ -272,95 +252,6 @@ proptest! {
             prop_assert!(encode_value(&value, &mut out).is_ok());
             prop_assert_eq!(decode_value(&out), Ok((value, out.len())));
         }
-    }
-
-    #[test]
-    fn an_open_reads_back(
-        names in (text(), option::of(text())),
-        numbers in (512..=u32::MAX, any::<u16>(), option::of(any::<u32>())),
-        offered in symbols(),
-        pairs in option::of(pairs()),
-    ) {
-        let offered: Vec<Symbol<'_>> = offered.iter().map(|text| symbol(text)).collect();
-        let map = pairs.map(|pairs| map_of(symbol_key, &pairs));
-        let open = Open {
-            container_id: &names.0,
-            hostname: names.1.as_deref(),
-            max_frame_size: numbers.0,
-            channel_max: numbers.1,
-            idle_time_out: numbers.2,
-            outgoing_locales: Symbols::NONE,
-            incoming_locales: Symbols::of(&offered[..offered.len().min(1)]),
-            offered_capabilities: Symbols::of(&offered),
-            desired_capabilities: Symbols::NONE,
-            properties: map.as_ref().and_then(|map| Fields::new(map.as_map())),
-        };
-        let performative = Performative::Open(Box::new(open));
-        check_frame(&Frame::Amqp { channel: 0, performative, payload: &[] });
-    }
-
-    #[test]
-    fn a_transfer_reads_back_with_its_payload(
-        channel in any::<u16>(),
-        numbers in (any::<u32>(), option::of(any::<u32>()), option::of(any::<u32>())),
-        tag in option::of(vec(any::<u8>(), 0..=32)),
-        flags in (option::of(any::<bool>()), any::<bool>(), any::<bool>(), any::<bool>()),
-        annotations in pairs(),
-        state in 0..4_u8,
-        payload in vec(any::<u8>(), 0..600),
-    ) {
-        let map = map_of(symbol_key, &annotations);
-        let modified = Modified {
-            delivery_failed: flags.1,
-            undeliverable_here: flags.2,
-            message_annotations: Fields::new(map.as_map()),
-        };
-        let transfer = Transfer {
-            handle: numbers.0,
-            delivery_id: numbers.1,
-            delivery_tag: tag.as_deref().and_then(DeliveryTag::new),
-            message_format: numbers.2,
-            settled: flags.0,
-            more: flags.1,
-            rcv_settle_mode: flags.0.map(|is_first| {
-                if is_first { ReceiverSettleMode::First } else { ReceiverSettleMode::Second }
-            }),
-            state: match state {
-                0 => None,
-                1 => Some(DeliveryState::Outcome(Outcome::Accepted)),
-                2 => Some(DeliveryState::Outcome(Outcome::Released)),
-                _ => Some(DeliveryState::Outcome(Outcome::Modified(modified))),
-            },
-            resume: flags.2,
-            aborted: flags.3,
-            batchable: flags.1,
-        };
-        let performative = Performative::Transfer(transfer);
-        check_frame(&Frame::Amqp { channel, performative, payload: &payload });
-    }
-
-    #[test]
-    fn a_flow_reads_back(
-        numbers in any::<[u32; 4]>(),
-        link in option::of((any::<u32>(), any::<[Option<u32>; 3]>())),
-        flags in any::<(bool, bool, bool)>(),
-    ) {
-        let [delivery_count, link_credit, available] = link.map_or([None; 3], |link| link.1);
-        let flow = Flow {
-            next_incoming_id: flags.2.then_some(numbers[3]),
-            incoming_window: numbers[0],
-            next_outgoing_id: numbers[1],
-            outgoing_window: numbers[2],
-            handle: link.map(|link| link.0),
-            delivery_count,
-            link_credit,
-            available,
-            drain: flags.0,
-            echo: flags.1,
-            properties: None,
-        };
-        let performative = Performative::Flow(flow);
-        check_frame(&Frame::Amqp { channel: 1, performative, payload: &[] });
     }
 
     #[test]
