@@ -11,7 +11,7 @@
 
 use crate::clause;
 use crate::error::{DecodeError, EncodeError, FieldName, invalid_field, malformed};
-use crate::value::compound::{Array, List, Map};
+use crate::value::compound::{Array, Described, List, Map};
 use crate::value::read::{self, Reader, Walk};
 use crate::value::symbol::{Symbol, Symbols};
 use crate::value::{Uuid, Value, format, write};
@@ -36,7 +36,7 @@ pub(crate) trait Composite<'a>: Sized {
     fn write_composite(&self, out: &mut Vec<u8>) -> Result<(), EncodeError>;
 }
 
-/// A composite as a value whose descriptor is checked by the caller or here.
+/// A composite from a value, where no other composite can be.
 pub(crate) fn from_value<'a, T: Composite<'a>>(value: Value<'a>) -> Result<T, DecodeError> {
     let Value::Described(described) = value else {
         return Err(malformed(clause::COMPOSITE_NOT_DESCRIBED));
@@ -44,6 +44,13 @@ pub(crate) fn from_value<'a, T: Composite<'a>>(value: Value<'a>) -> Result<T, De
     if described.code() != Some(T::DESCRIPTOR) {
         return Err(malformed(clause::COMPOSITE_UNKNOWN));
     }
+    from_described(&described)
+}
+
+/// A composite whose descriptor the caller has looked at.
+pub(crate) fn from_described<'a, T: Composite<'a>>(
+    described: &Described<'a>,
+) -> Result<T, DecodeError> {
     match described.value() {
         Value::List(list) => T::read(list, Walk::SHALLOW),
         _ => Err(malformed(clause::COMPOSITE_NOT_DESCRIBED)),

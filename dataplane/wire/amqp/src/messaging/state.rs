@@ -1,7 +1,7 @@
 //! Delivery states and outcomes (part 3, 3.4; of transactions part 4, 4.5).
 
 use crate::clause;
-use crate::composite::{Composite, Field, composite};
+use crate::composite::{Composite, Field, composite, from_described};
 use crate::definitions::{Error, Fields};
 use crate::descriptor;
 use crate::error::{DecodeError, EncodeError, malformed};
@@ -89,29 +89,40 @@ pub enum DeliveryState<'a> {
     Transactional(TransactionalState<'a>),
 }
 
-impl<'a> Field<'a> for Outcome<'a> {
-    fn from_value(value: Value<'a>) -> Result<Self, DecodeError> {
-        let Value::Described(described) = value else {
-            return Err(malformed(clause::COMPOSITE_NOT_DESCRIBED));
-        };
-        Ok(match described.code() {
+impl<'a> Outcome<'a> {
+    fn from_described(code: Option<u64>, described: Described<'a>) -> Result<Self, DecodeError> {
+        Ok(match code {
             Some(descriptor::ACCEPTED) => {
-                Accepted::from_value(value)?;
+                let Accepted {} = from_described(&described)?;
                 Self::Accepted
             }
-            Some(descriptor::REJECTED) => Self::Rejected(Rejected::from_value(value)?),
+            Some(descriptor::REJECTED) => Self::Rejected(from_described(&described)?),
             Some(descriptor::RELEASED) => {
-                Released::from_value(value)?;
+                let Released {} = from_described(&described)?;
                 Self::Released
             }
-            Some(descriptor::MODIFIED) => Self::Modified(Modified::from_value(value)?),
-            Some(descriptor::DECLARED) => Self::Declared(Declared::from_value(value)?),
+            Some(descriptor::MODIFIED) => Self::Modified(from_described(&described)?),
+            Some(descriptor::DECLARED) => Self::Declared(from_described(&described)?),
             // States that are no outcomes, where an outcome has to be.
             Some(descriptor::RECEIVED | descriptor::TRANSACTIONAL_STATE) => {
                 return Err(malformed(clause::COMPOSITE_UNKNOWN));
             }
             _ => Self::Other(described),
         })
+    }
+}
+
+fn described(value: Value<'_>) -> Result<Described<'_>, DecodeError> {
+    match value {
+        Value::Described(described) => Ok(described),
+        _ => Err(malformed(clause::COMPOSITE_NOT_DESCRIBED)),
+    }
+}
+
+impl<'a> Field<'a> for Outcome<'a> {
+    fn from_value(value: Value<'a>) -> Result<Self, DecodeError> {
+        let described = described(value)?;
+        Self::from_described(described.code(), described)
     }
 
     fn write(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
@@ -128,16 +139,13 @@ impl<'a> Field<'a> for Outcome<'a> {
 
 impl<'a> Field<'a> for DeliveryState<'a> {
     fn from_value(value: Value<'a>) -> Result<Self, DecodeError> {
-        let code = match value {
-            Value::Described(described) => described.code(),
-            _ => None,
-        };
-        match code {
-            Some(descriptor::RECEIVED) => Received::from_value(value).map(Self::Received),
+        let described = described(value)?;
+        match described.code() {
+            Some(descriptor::RECEIVED) => from_described(&described).map(Self::Received),
             Some(descriptor::TRANSACTIONAL_STATE) => {
-                TransactionalState::from_value(value).map(Self::Transactional)
+                from_described(&described).map(Self::Transactional)
             }
-            _ => Outcome::from_value(value).map(Self::Outcome),
+            code => Outcome::from_described(code, described).map(Self::Outcome),
         }
     }
 

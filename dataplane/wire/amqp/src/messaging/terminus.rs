@@ -2,7 +2,7 @@
 //! (part 4, 4.5.1), which can stand where a target does.
 
 use crate::clause;
-use crate::composite::{Composite, Field, composite};
+use crate::composite::{Composite, Field, composite, from_described};
 use crate::definitions::{Address, Fields, choices};
 use crate::descriptor;
 use crate::error::{DecodeError, EncodeError, invalid_field, malformed, not_implemented};
@@ -79,8 +79,8 @@ impl<'a> Field<'a> for Target<'a> {
             return Err(malformed(clause::COMPOSITE_NOT_DESCRIBED));
         };
         match described.code() {
-            Some(descriptor::TARGET) => TargetNode::from_value(value).map(Self::Node),
-            Some(descriptor::COORDINATOR) => Coordinator::from_value(value).map(Self::Coordinator),
+            Some(descriptor::TARGET) => from_described(&described).map(Self::Node),
+            Some(descriptor::COORDINATOR) => from_described(&described).map(Self::Coordinator),
             // The specification leaves room for targets of other kinds.
             _ => Err(not_implemented(clause::COMPOSITE_UNKNOWN)),
         }

@@ -116,23 +116,32 @@ impl<'a> Encoded<'a> {
                     body: Encoded { constructor: reader.rest(), data: self.data },
                 }))
             }
-            _ => primitive(self.code(), self.data),
+            _ => primitive(self.code(), &mut Reader::new(self.data)),
         }
     }
 }
 
-/// One value, as far as the walk goes.
+/// One value, as far as the walk goes. Most have no descriptor, and are read where they are.
 pub(crate) fn value<'a>(reader: &mut Reader<'a>, walk: Walk) -> Result<Value<'a>, DecodeError> {
-    encoded(reader, walk)?.value()
+    if reader.rest().first() == Some(&format::DESCRIBED) {
+        return encoded(reader, walk)?.value();
+    }
+    let code = reader.byte()?;
+    let value = primitive(code, reader)?;
+    if walk.is_deep {
+        check(&value, walk)?;
+    }
+    Ok(value)
 }
 
 /// The bytes of one value.
 pub(crate) fn encoded<'a>(reader: &mut Reader<'a>, walk: Walk) -> Result<Encoded<'a>, DecodeError> {
     let (constructor, walk) = constructor(reader, walk)?;
     let encoded = Encoded { constructor, data: &[] };
-    let encoded = Encoded { data: data(reader, encoded.code())?, ..encoded };
+    let code = encoded.code();
+    let encoded = Encoded { data: data(reader, code)?, ..encoded };
     if walk.is_deep {
-        check(encoded, walk)?;
+        check(&primitive(code, &mut Reader::new(encoded.data))?, walk)?;
     }
     Ok(encoded)
 }
@@ -161,7 +170,7 @@ pub(crate) fn descriptor<'a>(reader: &mut Reader<'a>) -> Result<Value<'a>, Decod
         | format::ULONG_SMALL
         | format::ULONG
         | format::SYMBOL_8
-        | format::SYMBOL_32 => primitive(code, data(reader, code)?),
+        | format::SYMBOL_32 => primitive(code, reader),
         _ => Err(not_implemented(clause::DESCRIPTOR_RESERVED)),
     }
 }
@@ -181,9 +190,8 @@ fn data<'a>(reader: &mut Reader<'a>, code: u8) -> Result<&'a [u8], DecodeError> 
     Ok(reader.since(&start))
 }
 
-/// A view of data that is not described.
-fn primitive(code: u8, data: &[u8]) -> Result<Value<'_>, DecodeError> {
-    let mut reader = Reader::new(data);
+/// A view of a value that is not described, whose data is at the front.
+fn primitive<'a>(code: u8, reader: &mut Reader<'a>) -> Result<Value<'a>, DecodeError> {
     let signed_small = |byte: u8| i8::from_be_bytes([byte]);
     Ok(match code {
         format::NULL => Value::Null,
@@ -219,10 +227,12 @@ fn primitive(code: u8, data: &[u8]) -> Result<Value<'_>, DecodeError> {
         format::TIMESTAMP => Value::Timestamp(i64::from_be_bytes(reader.fixed()?)),
         format::UUID => Value::Uuid(Uuid(reader.fixed()?)),
         format::LIST_0 => Value::List(List::EMPTY),
+        _ if format::width(code).is_none() => {
+            return Err(malformed(clause::CONSTRUCTOR_UNKNOWN));
+        }
         _ => {
-            // The size was read when the data was cut out; what remains is as long as it says.
-            reader.sized(code)?;
-            return sized(code, reader);
+            let size = reader.sized(code)?;
+            return sized(code, Reader::new(reader.take(size)?));
         }
     })
 }
@@ -265,12 +275,12 @@ fn items<'a>(code: u8, mut reader: Reader<'a>) -> Result<(usize, &'a [u8]), Deco
 }
 
 /// Checks what a value holds, to the last byte.
-fn check(encoded: Encoded<'_>, walk: Walk) -> Result<(), DecodeError> {
-    match primitive(encoded.code(), encoded.data)? {
+fn check(value: &Value<'_>, walk: Walk) -> Result<(), DecodeError> {
+    match *value {
         Value::List(List { count, items }) | Value::Map(Map { count, items }) => {
             check_items(count, items, walk.inner()?)
         }
-        Value::Array(array) => check_elements(array, walk.inner()?),
+        Value::Array(array) => check_elements(&array, walk.inner()?),
         _ => Ok(()),
     }
 }
@@ -278,15 +288,14 @@ fn check(encoded: Encoded<'_>, walk: Walk) -> Result<(), DecodeError> {
 fn check_items(count: usize, items: &[u8], walk: Walk) -> Result<(), DecodeError> {
     let mut reader = Reader::new(items);
     for _ in 0..count {
-        encoded(&mut reader, walk)?;
+        value(&mut reader, walk)?;
     }
     if reader.is_empty() { Ok(()) } else { Err(malformed(clause::COMPOUND_TRAILING)) }
 }
 
-fn check_elements(array: Array<'_>, walk: Walk) -> Result<(), DecodeError> {
+fn check_elements(array: &Array<'_>, walk: Walk) -> Result<(), DecodeError> {
     let (constructor, walk) = constructor(&mut Reader::new(array.constructor), walk)?;
-    let mut encoded = Encoded { constructor, data: &[] };
-    let code = encoded.code();
+    let code = Encoded { constructor, data: &[] }.code();
     let mut reader = Reader::new(array.elements);
     let is_zero_width = match format::width(code) {
         None => return Err(malformed(clause::CONSTRUCTOR_UNKNOWN)),
@@ -299,8 +308,7 @@ fn check_elements(array: Array<'_>, walk: Walk) -> Result<(), DecodeError> {
         return Err(malformed(clause::ARRAY_COUNT));
     }
     for _ in 0..array.count {
-        encoded.data = data(&mut reader, code)?;
-        check(encoded, walk)?;
+        check(&primitive(code, &mut reader)?, walk)?;
     }
     if reader.is_empty() { Ok(()) } else { Err(malformed(clause::ARRAY_TRAILING)) }
 }
