@@ -107,8 +107,10 @@ impl<'a> FieldReader<'a> {
         &mut self,
         field: &'static str,
     ) -> Result<T, DecodeError> {
-        let missing = invalid_field(clause::FIELD_MISSING).within(self.name(field));
-        self.next(field)?.ok_or(missing)
+        match self.next(field)? {
+            Some(value) => Ok(value),
+            None => Err(invalid_field(clause::FIELD_MISSING).within(self.name(field))),
+        }
     }
 
     /// There is nothing behind the last field.

@@ -1,5 +1,5 @@
 //! Protocol headers: the first eight bytes of a connection and of each layer under it (part 2, 2.2;
-//! part 5, 5.2.1 and 5.3.2).
+//! part 5, 5.2 and 5.3.2).
 
 use crate::clause;
 use crate::error::{DecodeError, framing};
@@ -32,7 +32,7 @@ pub enum Negotiation {
 impl ProtocolHeader {
     /// AMQP 1.0.0 (part 2, 2.2).
     pub const AMQP: Self = Self::version_1(0);
-    /// TLS under it (part 5, 5.2.1).
+    /// TLS under it (part 5, 5.2).
     pub const TLS: Self = Self::version_1(2);
     /// SASL under it (part 5, 5.3.2).
     pub const SASL: Self = Self::version_1(3);
