@@ -1,7 +1,7 @@
 //! The type system (part 1): values as they are read.
 //!
 //! Scalars are read when a value is; text and binary data are borrowed; what holds other values is a
-//! view of bytes that were checked already ([`compound`]). How to write values is in [`write`], how
+//! view of bytes that were checked already ([`compound`]). How to write values is in [`mod@write`], how
 //! to build lists, maps and arrays in [`buffer`].
 
 pub mod buffer;

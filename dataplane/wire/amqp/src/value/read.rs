@@ -104,13 +104,16 @@ impl<'a> Encoded<'a> {
         self.constructor.last().copied().unwrap_or(format::NULL)
     }
 
-    /// A view of the value. What it holds is looked at no further than its size and count.
+    /// A view of the value. What it holds is looked at no further than its size and count, and its
+    /// descriptor, which was read before, only stepped over: the elements of an array have it in
+    /// common, and it may be long.
     pub(crate) fn value(self) -> Result<Value<'a>, DecodeError> {
         match self.constructor.split_first() {
             Some((&format::DESCRIBED, rest)) => {
                 let mut reader = Reader::new(rest);
                 let start = reader;
-                descriptor(&mut reader)?;
+                let code = reader.byte()?;
+                data(&mut reader, code)?;
                 Ok(Value::Described(Described {
                     descriptor: reader.since(&start),
                     body: Encoded { constructor: reader.rest(), data: self.data },
