@@ -3,6 +3,11 @@
 //!
 //! A target that finds something panics. What each holds is said at its top.
 
+pub mod amqp_frame;
+pub mod amqp_message;
+#[path = "../../dataplane/wire/amqp/tests/rebuild/mod.rs"]
+mod amqp_rebuild;
+pub mod amqp_value;
 pub mod frame_decode;
 pub mod http_decode;
 pub mod journal_recover;
@@ -22,7 +27,10 @@ pub mod websocket;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 14] = [
+    ("amqp_frame", amqp_frame::run),
+    ("amqp_message", amqp_message::run),
+    ("amqp_value", amqp_value::run),
     ("frame_decode", frame_decode::run),
     ("http_decode", http_decode::run),
     ("journal_recover", journal_recover::run),

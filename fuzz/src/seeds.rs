@@ -8,6 +8,9 @@ use fulcrum_frame::{Class, FrameBuilder, Tag};
 use crate::packets::{KINDS, Kind};
 use crate::session_records;
 
+#[path = "../../dataplane/wire/amqp/tests/corpus/mod.rs"]
+#[allow(missing_docs, reason = "a test's")]
+mod amqp_vectors;
 #[path = "../../dataplane/wire/http/tests/corpus/mod.rs"]
 #[allow(missing_docs, reason = "a test's")]
 mod http_vectors;
@@ -19,6 +22,9 @@ mod mqtt_vectors;
 pub fn of(target: &str) -> Vec<Vec<u8>> {
     let wire = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dataplane/wire");
     match target {
+        "amqp_frame" => amqp(&wire.join("amqp/vectors"), &["amqp", "sasl", "protocol"]),
+        "amqp_message" => amqp(&wire.join("amqp/vectors"), &["message", "prefix"]),
+        "amqp_value" => amqp(&wire.join("amqp/vectors"), &["value"]),
         "mqtt_decode" => mqtt(&wire.join("mqtt/vectors")),
         "mqtt_encode" => scripts_of_packets(),
         "http_decode" => http(&wire.join("http/vectors")),
@@ -165,6 +171,31 @@ fn mqtt(vectors: &Path) -> Vec<Vec<u8>> {
             .filter(|vector| vector.level == level && vector.verdict.starts_with("ok"))
             .flat_map(|vector| vector.bytes.clone());
         seeds.push(head(level).into_iter().chain(stream).collect());
+    }
+    seeds
+}
+
+/// Each vector of these kinds behind what its target reads in front; then all good frames of a layer behind each other
+/// as one connection.
+fn amqp(vectors: &Path, kinds: &[&str]) -> Vec<Vec<u8>> {
+    let vectors = amqp_vectors::vectors(vectors);
+    let head: fn(&str) -> &'static [u8] = |kind| match kind {
+        "amqp" => &[0, 13, 0],
+        "sasl" => &[1, 6, 0],
+        "protocol" => &[0, 13, 1],
+        "message" => &[128],
+        "prefix" => &[255],
+        _ => &[],
+    };
+    let of_kinds = vectors.iter().filter(|vector| kinds.contains(&vector.kind.as_str()));
+    let mut seeds: Vec<Vec<u8>> =
+        of_kinds.map(|vector| [head(&vector.kind), &vector.bytes].concat()).collect();
+    for kind in kinds.iter().filter(|kind| ["amqp", "sasl"].contains(*kind)) {
+        let stream = vectors
+            .iter()
+            .filter(|vector| vector.kind == **kind && vector.verdict.starts_with("ok"))
+            .flat_map(|vector| vector.bytes.clone());
+        seeds.push(head(kind).iter().copied().chain(stream).collect());
     }
     seeds
 }
