@@ -108,6 +108,23 @@ class Peers(unittest.TestCase):
         self.assertIsNotNone(durable.unsuited(load.scenarios()["qos0-pipelined"]))
         self.assertIsNone(durable.unsuited(load.scenarios()["qos1-stored"]))
 
+    def test_passwords_are_checked_where_clients_connect(self):
+        for name in ("mosquitto-passwords", "mosquitto-passwords-sha512"):
+            peer = peers.PEERS[name]
+            self.assertIsNotNone(peer.unsuited(load.scenarios()["qos0-pipelined"]))
+            for storm in ("connect-storm", "tls-storm"):
+                self.assertIsNone(peer.unsuited(load.scenarios()[storm]))
+
+    def test_users_of_a_password_file_are_those_the_driver_is_told_of(self):
+        scenario = load.scenarios()["connect-storm"]
+        peer = peers.PEERS["mosquitto-passwords"]
+        own = seed.driver_flags(scenario)
+        self.assertIn(f"d{{i%{seed.DEVICES}}}@{{tenant}}", own)
+        flags = peer.driver_flags(scenario)
+        self.assertEqual(flags, ["--username-template", f"d{{i%{seed.DEVICES}}}"])
+        password = peer.driver_environment()["FULCRUM_LOAD_PASSWORD"]
+        self.assertEqual(password, seed.driver_environment()["FULCRUM_LOAD_PASSWORD"])
+
     def test_a_peer_is_not_asked_for_what_it_does_not_have(self):
         self.assertIn("QoS 2", peers.PEERS["rabbitmq"].unsuited(load.scenarios()["qos2"]))
         self.assertIn("MQTT 5", peers.PEERS["nats"].unsuited(load.scenarios()["mqtt5"]))
