@@ -50,7 +50,7 @@ impl Handler for Forward {
         }
     }
 
-    fn accepted(&mut self, _: &mut Io<'_>, _: ListenerId, connection: ConnectionId, _: SocketAddr) {
+    fn accepted(&mut self, _: &mut Io<'_>, _: ListenerId, connection: ConnectionId) {
         let index = connection.index();
         if self.sides.len() <= index | 1 {
             self.sides.resize_with((index | 1) + 1, Side::default);

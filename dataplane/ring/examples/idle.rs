@@ -5,7 +5,7 @@
 //! `--connections N` (default 10000; the file limit must allow it, for either process) `--message-bytes N` (default 256).
 
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::Duration;
 
@@ -64,7 +64,7 @@ impl Handler for Idle {
         }
     }
 
-    fn accepted(&mut self, io: &mut Io<'_>, _: ListenerId, id: ConnectionId, _: SocketAddr) {
+    fn accepted(&mut self, io: &mut Io<'_>, _: ListenerId, id: ConnectionId) {
         if self.sessions.len() <= id.index() {
             self.sessions.resize_with(id.index() + 1, || None);
         }

@@ -95,6 +95,8 @@ pub(crate) struct Receive {
     pub(crate) cancelling: bool,
     /// The peer's FIN came.
     pub(crate) ended: bool,
+    /// The errno it failed with while the handler had paused; 0 for none. All of Linux's are below 256.
+    pub(crate) failed: u8,
     /// Listed for arming at the end of the turn.
     pub(crate) listed: bool,
 }

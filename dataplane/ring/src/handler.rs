@@ -1,7 +1,6 @@
 //! What the owner of a ring implements.
 
 use std::io;
-use std::net::SocketAddr;
 
 use crate::connections::{CloseReason, ConnectionId};
 use crate::files::WriteDone;
@@ -23,14 +22,8 @@ pub trait Handler {
         let _ = io;
     }
 
-    /// A peer connected.
-    fn accepted(
-        &mut self,
-        io: &mut Io<'_>,
-        listener: ListenerId,
-        connection: ConnectionId,
-        peer: SocketAddr,
-    );
+    /// A peer connected. Its address is not told: asking the kernel for it costs a system call for each connection.
+    fn accepted(&mut self, io: &mut Io<'_>, listener: ListenerId, connection: ConnectionId);
 
     /// Bytes came. The slice is the kernel's receive buffer and valid for the call alone. After [`Io::detach`] these are bytes the
     /// connection's next owner must be given, before it reads from the socket; this ring takes no answer to them.

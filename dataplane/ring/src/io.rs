@@ -116,8 +116,9 @@ impl Io<'_> {
         self.state.adopt(socket)
     }
 
-    /// Stops receiving, so that the peer's window fills. Bytes the kernel had already put into receive buffers still come, in this
-    /// turn and the next; they are bounded by the receive buffers. While paused, the peer's FIN is not noticed.
+    /// Stops receiving, so that the peer's window fills. The receive under way is left to the kernel until it brings bytes, which
+    /// are handed over, and is cancelled then: most pauses are over before, and cost nothing. What still comes is bounded by the
+    /// receive buffers. While paused, the end of the peer's stream is not told.
     pub fn pause_receive(&mut self, connection: ConnectionId) {
         self.state.pause_receive(connection);
     }

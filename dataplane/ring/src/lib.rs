@@ -56,7 +56,7 @@ pub use connections::{CloseReason, ConnectionId};
 pub use files::{FileId, WriteDone, WriteMode};
 pub use handler::Handler;
 pub use io::{Io, SendOutcome, TimerId};
-pub use listener::{ListenerId, bind_listener};
+pub use listener::{ListenerId, accept_on_input, bind_listener};
 pub use moving::Detached;
 pub use ring::Ring;
 pub use stats::RingStats;

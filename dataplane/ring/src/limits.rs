@@ -26,6 +26,10 @@ pub const LINGER: Duration = Duration::from_secs(5);
 /// The same while the ring stops: the process wants to go, and the output has been handed to the kernel by then.
 pub const LINGER_STOPPING: Duration = Duration::from_millis(500);
 
+/// Seconds a connection without input waits for being accepted, see [`accept_on_input`](crate::accept_on_input). The least the
+/// kernel knows: it counts in repetitions of its own answer to the peer, the first of which comes after a second.
+pub(crate) const ACCEPT_INPUT_WAIT_S: i32 = 1;
+
 /// Completions handled in one turn; the rest stay in the queue and the next turn does not wait.
 pub(crate) const COMPLETIONS_PER_TURN: usize = 4096;
 /// Bytes read and thrown away while a closed connection waits for the peer's FIN. Closing with unread input would make the

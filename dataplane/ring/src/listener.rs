@@ -9,6 +9,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
+use crate::limits::ACCEPT_INPUT_WAIT_S;
 use crate::queue::Queue;
 use crate::token::{Operation, Token};
 
@@ -41,7 +42,31 @@ pub fn bind_listener(addr: SocketAddr, reuse_port: bool, backlog: i32) -> io::Re
     Ok(socket.into())
 }
 
-/// The peer of an accepted socket; `None` if it is gone already.
+/// Has a listening socket hand over connections when their first bytes are there, or after a second or so without any: for
+/// protocols in which the peer speaks first. A connection then costs one wake-up and a receive that finds its bytes at once, where
+/// it would cost a wake-up for the connection and another for the bytes; and who connects and says nothing costs next to nothing.
+///
+/// Until then the connection is the kernel's, which forgets it without a word to the peer should the listener close.
+///
+/// # Errors
+/// What the kernel says to setsockopt.
+pub fn accept_on_input(listener: &TcpListener) -> io::Result<()> {
+    let seconds: libc::c_int = ACCEPT_INPUT_WAIT_S;
+    // SAFETY: needed because neither std nor socket2 has TCP_DEFER_ACCEPT. Sound because the descriptor is open as long as the
+    // listener is borrowed, and the kernel copies the integer, whose size is given, before the call returns.
+    let refused = unsafe {
+        libc::setsockopt(
+            listener.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_DEFER_ACCEPT,
+            (&raw const seconds).cast(),
+            size_of_val(&seconds) as libc::socklen_t,
+        )
+    };
+    if refused == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The peer of a connected socket; `None` if it is gone already.
 pub(crate) fn peer_of(socket: &OwnedFd) -> Option<SocketAddr> {
     SockRef::from(socket).peer_addr().ok()?.as_socket()
 }

@@ -13,7 +13,7 @@ use crate::connections::Phase;
 use crate::handler::Handler;
 use crate::io::Io;
 use crate::limits::{ABANDON, ACCEPT_REST, COMPLETIONS_PER_TURN, FLUSHES_PER_TURN, SUBMIT_REST};
-use crate::listener::{ListenerId, is_shortage, peer_of};
+use crate::listener::{ListenerId, is_shortage};
 use crate::queue::{Completion, Queue, Submitted, Wait};
 use crate::state::{Alarm, Course, State};
 use crate::token::{Operation, Token};
@@ -217,16 +217,12 @@ impl Ring {
         if !self.state.listeners.accepting() {
             return;
         }
-        let Some(peer) = peer_of(&socket) else {
-            self.state.stats.accept_errors += 1;
-            return;
-        };
         let Ok(connection) = self.state.admit(socket) else {
             self.state.stats.accepts_refused += 1;
             return;
         };
         self.state.stats.accepted += 1;
-        handler.accepted(&mut self.io(), listener, connection, peer);
+        handler.accepted(&mut self.io(), listener, connection);
     }
 
     fn file_completed<H: Handler>(&mut self, token: Token, result: i32, handler: &mut H) {
@@ -402,14 +398,7 @@ impl State {
 struct Nobody;
 
 impl Handler for Nobody {
-    fn accepted(
-        &mut self,
-        _: &mut Io<'_>,
-        _: ListenerId,
-        _: crate::ConnectionId,
-        _: std::net::SocketAddr,
-    ) {
-    }
+    fn accepted(&mut self, _: &mut Io<'_>, _: ListenerId, _: crate::ConnectionId) {}
     fn received(&mut self, _: &mut Io<'_>, _: crate::ConnectionId, _: &[u8]) {}
     fn drained(&mut self, _: &mut Io<'_>, _: crate::ConnectionId) {}
     fn closed(&mut self, _: &mut Io<'_>, _: crate::ConnectionId, _: crate::CloseReason) {}

@@ -44,6 +44,10 @@ impl State {
             bytes if bytes > 0 => {
                 self.stats.receives += 1;
                 self.stats.receive_bytes += bytes as u64;
+                if phase == Phase::Open && !connection.receive.wanted {
+                    // Paused, and the peer does not wait for the pause to end.
+                    self.stop_receiving(id);
+                }
                 match phase {
                     Phase::Open | Phase::Detaching => Received::Bytes(id),
                     _ => {
@@ -54,9 +58,12 @@ impl State {
             }
             0 => {
                 connection.receive.ended = true;
-                // A handler that paused at bytes before the FIN hears of it when it reads on.
-                if phase != Phase::Open || connection.receive.wanted {
-                    self.end(id, CloseReason::Peer, Ending::Flush);
+                match phase {
+                    // A handler that paused at bytes before the FIN hears of it when it reads on.
+                    Phase::Open if !connection.receive.wanted => {}
+                    // The next owner has the bytes before the FIN, and meets it in the socket.
+                    Phase::Detaching => {}
+                    _ => self.end(id, CloseReason::Peer, Ending::Flush),
                 }
                 Received::Nothing
             }
@@ -76,6 +83,11 @@ impl State {
             libc::ENOBUFS => self.stats.enobufs += 1,
             // Our own cancellation, by pause or teardown; or nothing lasting.
             libc::ECANCELED | libc::EINTR | libc::EAGAIN => {}
+            // The handler may have bytes it has not taken yet, and hears of the end when it reads on.
+            errno if self.is_paused(id) => {
+                let failed = u8::try_from(errno).unwrap_or(u8::MAX);
+                self.connections.in_slot(id.slot()).receive.failed = failed;
+            }
             errno => self.end(id, CloseReason::from_errno(errno), Ending::Now),
         }
     }
@@ -112,9 +124,13 @@ impl State {
     }
 
     pub(crate) fn pause_receive(&mut self, id: ConnectionId) {
-        if self.connections.open(id).is_some() {
-            self.stop_receiving(id);
+        if let Some(connection) = self.connections.open(id) {
+            connection.receive.wanted = false;
         }
+    }
+
+    fn is_paused(&self, id: ConnectionId) -> bool {
+        self.connections.peek_open(id).is_some_and(|connection| !connection.receive.wanted)
     }
 
     /// No further receive; the one under way is cancelled.
@@ -131,6 +147,10 @@ impl State {
 
     pub(crate) fn resume_receive(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.open(id) else { return };
+        if connection.receive.failed != 0 {
+            let reason = CloseReason::from_errno(connection.receive.failed.into());
+            return self.end(id, reason, Ending::Now);
+        }
         if connection.receive.ended {
             return self.end(id, CloseReason::Peer, Ending::Flush);
         }

@@ -8,7 +8,8 @@ use std::cell::Cell;
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::rc::Rc;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use fulcrum_ring::{CloseReason, ConnectionId, RingConfig, SendOutcome};
@@ -317,7 +318,6 @@ fn a_handler_that_panics_takes_its_ring_down_and_nothing_else() {
                 io: &mut fulcrum_ring::Io<'_>,
                 _: fulcrum_ring::ListenerId,
                 connection: fulcrum_ring::ConnectionId,
-                _: std::net::SocketAddr,
             ) {
                 io.send(connection, b"queued");
                 panic!("on purpose");
@@ -386,6 +386,20 @@ fn a_paused_connection_ends_when_it_reads_on() {
             ..Script::default()
         }
     });
+    for round in 0..20 {
+        let mut stream = ring.connect();
+        stream.write_all(b"last").unwrap();
+        assert_eq!(events.recv_timeout(SOON).unwrap(), "last");
+        let reset = round % 2 == 1;
+        if reset {
+            socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+        }
+        drop(stream);
+        for expected in ["resumed", if reset { "Reset" } else { "Peer" }] {
+            assert_eq!(events.recv_timeout(SOON).unwrap(), expected);
+        }
+    }
+    // And as fast as it goes: the FIN right behind the bytes.
     for _ in 0..20 {
         let mut stream = ring.connect();
         stream.write_all(b"last").unwrap();
@@ -394,5 +408,60 @@ fn a_paused_connection_ends_when_it_reads_on() {
             assert_eq!(events.recv_timeout(SOON).unwrap(), expected);
         }
     }
+    ring.stop();
+}
+
+/// The receive that runs when a handler pauses is not cancelled before it brings something: it must stop then.
+#[test]
+fn a_peer_that_sends_into_a_pause_is_stopped_by_its_window_and_loses_nothing() {
+    const LONG: usize = 32 * 1024 * 1024;
+    let (resume_send, resume) = mpsc::channel::<()>();
+    let received = Arc::new(AtomicUsize::new(0));
+    let count = received.clone();
+    let ring = start(RingConfig::default(), move || {
+        let paused: Rc<Cell<Option<ConnectionId>>> = Rc::default();
+        let named = paused.clone();
+        let (mut at, expected) = (0, pattern(1, LONG));
+        Script {
+            received: Box::new(move |io, connection, bytes| {
+                if at == 0 {
+                    io.pause_receive(connection);
+                    named.set(Some(connection));
+                }
+                assert!(bytes == &expected[at..at + bytes.len()]);
+                at += bytes.len();
+                count.store(at, Ordering::SeqCst);
+            }),
+            woken: Box::new(move |io| {
+                if resume.try_recv().is_ok() {
+                    io.resume_receive(paused.take().unwrap());
+                }
+            }),
+            ..Script::default()
+        }
+    });
+    let mut stream = ring.connect();
+    let bytes = pattern(1, LONG);
+    stream.write_all(&bytes[..1]).unwrap();
+    eventually("it has paused", || received.load(Ordering::SeqCst) == 1);
+    stream.set_nonblocking(true).unwrap();
+    let (mut sent, mut full) = (1, 0);
+    while full < 20 {
+        match stream.write(&bytes[sent..]) {
+            Ok(count) => (sent, full) = (sent + count, 0),
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::WouldBlock);
+                full += 1;
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+    }
+    let before = received.load(Ordering::SeqCst);
+    assert!(sent < bytes.len(), "the window never filled: {before} bytes received");
+    resume_send.send(()).unwrap();
+    ring.waker.wake();
+    stream.set_nonblocking(false).unwrap();
+    stream.write_all(&bytes[sent..]).unwrap();
+    eventually("all came", || received.load(Ordering::SeqCst) == bytes.len());
     ring.stop();
 }

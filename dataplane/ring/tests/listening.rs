@@ -6,8 +6,9 @@ mod harness;
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::time::Instant;
 
-use fulcrum_ring::{RingConfig, bind_listener};
+use fulcrum_ring::{RingConfig, accept_on_input, bind_listener};
 use harness::{Script, start_at};
 
 fn echoes(addr: SocketAddr) -> bool {
@@ -19,7 +20,7 @@ fn echoes(addr: SocketAddr) -> bool {
 }
 
 #[test]
-fn the_ipv6_loopback_address_is_served_and_its_peers_are_named() {
+fn the_ipv6_loopback_address_is_served() {
     let ring = start_at("[::1]:0", RingConfig::default(), Script::echo);
     assert!(ring.addr.is_ipv6() && echoes(ring.addr));
     ring.stop();
@@ -37,6 +38,24 @@ fn every_ipv6_address_is_not_every_ipv4_address() {
     TcpStream::connect(four).unwrap();
     assert_eq!(listener.local_addr().unwrap(), four);
     ring.stop();
+}
+
+#[test]
+fn a_listener_that_waits_for_input_serves_who_speaks_at_once_and_who_is_silent_soon() {
+    let listener = bind_listener("127.0.0.1:0".parse().unwrap(), true, 16).unwrap();
+    accept_on_input(&listener).unwrap();
+    let address = listener.local_addr().unwrap();
+    let silent = TcpStream::connect(address).unwrap();
+    let mut speaks = TcpStream::connect(address).unwrap();
+    speaks.write_all(b"hello").unwrap();
+    let begun = Instant::now();
+    let (mut accepted, from) = listener.accept().unwrap();
+    assert_eq!(from, speaks.local_addr().unwrap());
+    accepted.read_exact(&mut [0; 5]).unwrap();
+    assert!(accepted.nodelay().unwrap());
+    let (_, from) = listener.accept().unwrap();
+    assert_eq!(from, silent.local_addr().unwrap());
+    assert!((500..5_000).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
 }
 
 #[test]

@@ -217,6 +217,22 @@ fn a_fin_that_came_after_the_last_receive_is_the_next_owners() {
 }
 
 #[test]
+fn a_fin_right_behind_the_bytes_that_make_it_leave_is_the_next_owners() {
+    let (ends_send, ends) = mpsc::channel();
+    let ring = start(RingConfig::default(), move || answer_and_detach(10, ends_send));
+    for round in 0..100 {
+        let mut stream = ring.connect();
+        stream.write_all(b"go").unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        let end = ends.recv_timeout(SOON).unwrap();
+        let End::Detached(socket, kept) = end else { panic!("round {round}: {end:?}") };
+        assert!(kept.is_empty());
+        assert_eq!(TcpStream::from(socket).read(&mut [0]).unwrap(), 0);
+    }
+    ring.stop();
+}
+
+#[test]
 fn a_handler_may_think_better_of_a_detach() {
     let (ends_send, ends) = mpsc::channel();
     let ring = start(RingConfig::default(), move || {

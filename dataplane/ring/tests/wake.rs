@@ -6,7 +6,6 @@ mod harness;
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
@@ -48,7 +47,7 @@ impl Player {
 }
 
 impl Handler for Player {
-    fn accepted(&mut self, _: &mut Io<'_>, _: ListenerId, _: ConnectionId, _: SocketAddr) {}
+    fn accepted(&mut self, _: &mut Io<'_>, _: ListenerId, _: ConnectionId) {}
     fn received(&mut self, _: &mut Io<'_>, _: ConnectionId, _: &[u8]) {}
     fn drained(&mut self, _: &mut Io<'_>, _: ConnectionId) {}
     fn closed(&mut self, _: &mut Io<'_>, _: ConnectionId, _: CloseReason) {}

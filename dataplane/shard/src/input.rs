@@ -2,7 +2,8 @@
 //!
 //! Invariants
 //! - A connection is on hold for one thing at a time and goes on once when that is there.
-//! - A held connection is not received from: what is kept for it is what the ring had received already.
+//! - A held connection is not received from: what is kept for it is what the ring had received already, or receives before
+//!   it has stopped.
 //! - Time in which this node kept a peer waiting does not count as the peer's silence.
 
 use crate::connections::{Connection, Hold, Key, Protocol};

@@ -21,7 +21,7 @@ use fulcrum_ring::{
 use fulcrum_router::{CommandDesk, Deliveries, Outcome, Routes, ShardIndex};
 use fulcrum_transport::{HandshakeBudget, Layers, Stack};
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -390,13 +390,7 @@ impl Handler for Shard {
         self.open_doors(io);
     }
 
-    fn accepted(
-        &mut self,
-        io: &mut Io<'_>,
-        listener: ListenerId,
-        id: ConnectionId,
-        _peer: SocketAddr,
-    ) {
+    fn accepted(&mut self, io: &mut Io<'_>, listener: ListenerId, id: ConnectionId) {
         let now = self.plane.now;
         let Some((speaks, layers)) = self.speaks.get(&listener) else { return io.abort(id) };
         let protocol = match speaks {

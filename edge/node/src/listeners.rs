@@ -1,7 +1,7 @@
 //! Where the node listens, what is spoken there and through which transport; the sockets of all shards.
 
 use crate::config::Config;
-use fulcrum_ring::bind_listener;
+use fulcrum_ring::{accept_on_input, bind_listener};
 use fulcrum_shard::Speaks;
 use fulcrum_transport::{
     CertificateFiles, ClientCertificates, Layers, ServerTls, TlsSettings, WebSocketSettings,
@@ -199,6 +199,8 @@ impl Sockets {
         };
         for shard in &mut self.of_shards {
             let socket = bind_listener(found, true, BACKLOG).map_err(refused)?;
+            // In everything that is spoken here, transports included, the client speaks first.
+            accept_on_input(&socket).map_err(refused)?;
             shard.push((socket, speaks, layers.clone()));
         }
         self.addresses.push((listener.speaks, found));

@@ -132,14 +132,7 @@ impl Handler for Player {
         self.adopt_all(io);
     }
 
-    fn accepted(
-        &mut self,
-        io: &mut Io<'_>,
-        _: ListenerId,
-        connection: ConnectionId,
-        peer: SocketAddr,
-    ) {
-        assert!(peer.ip().is_loopback());
+    fn accepted(&mut self, io: &mut Io<'_>, _: ListenerId, connection: ConnectionId) {
         self.opened(connection);
         (self.script.accepted)(io, connection);
     }
