@@ -58,6 +58,8 @@ metrics! {
     connections_authenticated: Gauge,
     /// Connections accepted.
     connections_accepted: Counter,
+    /// Logins that were known to be good, without a look at the registry.
+    logins_known: Counter,
     /// Connections ended because the peer broke its protocol.
     protocol_errors: Counter,
     /// Connections ended because the peer was silent for too long.

@@ -17,8 +17,14 @@ pub struct Ticket(pub u64);
 
 /// The registry's replica and its verifier.
 pub trait Registry: Send {
-    /// Verifies a login; answered with [`crate::Message::Authenticated`].
-    fn authenticate(&mut self, ticket: Ticket, adapter: Adapter, login: Login) -> Result<(), Busy>;
+    /// Verifies a login: the principal at once where the registry knows the login to be good, else the answer is
+    /// [`crate::Message::Authenticated`].
+    fn authenticate(
+        &mut self,
+        ticket: Ticket,
+        adapter: Adapter,
+        login: Login,
+    ) -> Result<Option<Principal>, Busy>;
 
     /// How many connections of a tenant the node has, counted by all shards together; asked once per connection of a tenant
     /// that has a limit.

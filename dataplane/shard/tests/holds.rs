@@ -5,6 +5,7 @@
 mod harness;
 
 use fulcrum_shard::Message;
+use harness::chat::Chat;
 use harness::{Client, Node, Seen, http, stored};
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -214,5 +215,47 @@ fn a_device_kept_waiting_by_the_journal_is_not_silent() {
         assert_eq!(device.read(), Some(Seen::PubAck(number)));
     }
     sending.join().unwrap();
+    node.stop();
+}
+
+#[test]
+fn a_login_the_registry_knows_is_let_in_at_once_whichever_shard_owns_the_client() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path(), 2);
+    node.store.lock().unwrap().knows_logins = true;
+    let mut clients = Vec::new();
+    for number in 0..16 {
+        let (address, name) = (node.mqtt[number % 2], format!("chat-{number}@t"));
+        let mut client = Chat::durable(&name, &format!("c{number}"));
+        assert!(!client.connect(address), "{name}");
+        client.publish_and_wait("site/hall", 1, false, b"21.5");
+        clients.push(client);
+    }
+    assert_eq!(node.total(|metrics| metrics.logins_known.value()), 16);
+    assert!(node.total(|metrics| metrics.connections_moved.value()) > 0, "all were at home");
+    // Its session is there, whichever way it was let in.
+    clients[0].drop_connection();
+    assert!(clients[0].connect(node.mqtt[0]));
+    assert_eq!(codes(&http(node.http[0], event(D1, "x").as_bytes(), 1)), ["202"]);
+    assert_eq!(node.total(|metrics| metrics.logins_known.value()), 18);
+    // What is not known is asked about, and a refusal is nothing that is known.
+    assert_eq!(codes(&http(node.http[0], event(D3_WRONG, "x").as_bytes(), 1)), ["401"]);
+    assert_eq!(node.total(|metrics| metrics.logins_known.value()), 18);
+    node.stop();
+}
+
+#[test]
+fn a_principal_that_is_known_at_once_waits_for_the_answers_of_the_one_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path(), 1);
+    node.store.lock().unwrap().knows_logins = true;
+    let all = event(D1, "d1").repeat(20) + &event(D2, "d2") + &event(D1, "d1");
+    let answers = http(node.http[0], all.as_bytes(), 22);
+    assert_eq!(codes(&answers), ["202"; 22]);
+    let from: Vec<String> =
+        stored(&node.tails[0]).into_iter().map(|(_, device, _)| device).collect();
+    let mut expected = vec!["d1"; 22];
+    expected[20] = "d2";
+    assert_eq!(from, expected);
     node.stop();
 }

@@ -11,9 +11,12 @@
 //! 4. Only who has proved the credentials learns more than "bad credentials": that the tenant, adapter or device is
 //!    disabled. Every bad attempt costs bcrypt once, known user or not.
 //!
+//! 5. A login that is good with a password of the registry is told how long it is: see [`crate::known`].
+//!
 //! A certificate: see [`crate::chain`]. It always counts as slow.
 
 use crate::error::IdentityError;
+use crate::known::Standing;
 use crate::limits::SLOW_SECRETS_MAX;
 use crate::login::{Adapter, Login, Password, Peer, Principal, Proof};
 use crate::memo::{Fingerprint, Memo};
@@ -25,35 +28,47 @@ use crate::token::{self, Token};
 use fulcrum_contract::registry::{Credential, CredentialType, Permission, Secret, Tenant};
 use fulcrum_contract::{ApplicationId, DeviceId, TenantId};
 
+/// What was decided on a login.
+#[derive(Debug)]
+pub struct Verdict {
+    /// Who it is, or why not.
+    pub result: Result<Principal, Refusal>,
+    /// How long the same may be taken for good, where that is known.
+    pub standing: Option<Standing>,
+}
+
+impl From<Result<Principal, Refusal>> for Verdict {
+    fn from(result: Result<Principal, Refusal>) -> Verdict {
+        Verdict { result, standing: None }
+    }
+}
+
 impl Identity {
     /// Decides on a login. Takes microseconds, or where bcrypt or a signature has to be computed as long as that.
-    pub fn authenticate(&self, login: &Login) -> Result<Principal, Refusal> {
+    pub fn authenticate(&self, login: &Login) -> Verdict {
         let presented = match Presented::of(login) {
             Ok(presented) => presented,
             Err((chain, server_name)) => {
-                return self.authenticate_certificate(login, chain, server_name);
+                return self.authenticate_certificate(login, chain, server_name).into();
             }
         };
-        match self.look(&presented, None)? {
-            Look::Decided(answer) => answer,
-            Look::Slow(candidates) => self.compute(&presented, &candidates),
+        match self.look(&presented, None) {
+            Ok(Look::Decided(verdict)) => verdict,
+            Ok(Look::Slow(candidates)) => self.compute(&presented, &candidates),
+            Err(refusal) => Err(refusal).into(),
         }
     }
 
     /// Decides on a login if nothing slow has to be computed for it. Refusing bad credentials counts as slow.
-    pub fn authenticate_quickly(&self, login: &Login) -> Option<Result<Principal, Refusal>> {
+    pub fn authenticate_quickly(&self, login: &Login) -> Option<Verdict> {
         match self.look(&Presented::of(login).ok()?, None) {
-            Ok(Look::Decided(answer)) => Some(answer),
+            Ok(Look::Decided(verdict)) => Some(verdict),
             Ok(Look::Slow(_)) => None,
-            Err(refusal) => Some(Err(refusal)),
+            Err(refusal) => Some(Err(refusal).into()),
         }
     }
 
-    fn compute(
-        &self,
-        presented: &Presented<'_>,
-        candidates: &[SlowSecret],
-    ) -> Result<Principal, Refusal> {
+    fn compute(&self, presented: &Presented<'_>, candidates: &[SlowSecret]) -> Verdict {
         let (memo, password) = (&self.inner.memo, presented.password);
         let mut spent: u64 = 0;
         for candidate in candidates {
@@ -61,15 +76,16 @@ impl Identity {
             if candidate.matches(password) {
                 let proved = memo.fingerprint(candidate.text(), password);
                 memo.learn(proved);
-                return match self.look(presented, Some(&proved))? {
-                    Look::Decided(answer) => answer,
+                return match self.look(presented, Some(&proved)) {
+                    Ok(Look::Decided(verdict)) => verdict,
                     // The secret was changed or removed while it was computed.
-                    Look::Slow(_) => Err(Refusal::BadCredentials),
+                    Ok(Look::Slow(_)) => Err(Refusal::BadCredentials).into(),
+                    Err(refusal) => Err(refusal).into(),
                 };
             }
         }
         secrets::spend_the_cost_of_a_refusal(spent, password);
-        Err(Refusal::BadCredentials)
+        Err(Refusal::BadCredentials).into()
     }
 
     fn look(
@@ -78,7 +94,20 @@ impl Identity {
         proved: Option<&Fingerprint>,
     ) -> Result<Look, Refusal> {
         let known = Known { memo: &self.inner.memo, password: presented.password, proved };
-        self.inner.read(|view| look(view, &known, presented)).map_err(|error| unavailable(&error))
+        // Before the store is read: a page that comes into force in between makes what follows void, not lasting.
+        let edition = split(presented.username).map(|(_, tenant)| self.inner.editions.of(&tenant));
+        let found = self.inner.read(|view| look(view, &known, presented));
+        let found = found.map_err(|error| unavailable(&error))?;
+        Ok(match found {
+            Found::Decided { result, until_ms } => {
+                let from_ms = presented.login.now_ms;
+                let lasts = edition.zip(until_ms).filter(|_| result.is_ok());
+                let standing =
+                    lasts.map(|(edition, until_ms)| Standing { edition, from_ms, until_ms });
+                Look::Decided(Verdict { result, standing })
+            }
+            Found::Slow(candidates) => Look::Slow(candidates),
+        })
     }
 }
 
@@ -109,8 +138,18 @@ impl<'a> Presented<'a> {
 }
 
 enum Look {
-    Decided(Result<Principal, Refusal>),
+    Decided(Verdict),
     /// Not decided by anything quick; these secrets, if any, may still match.
+    Slow(Vec<SlowSecret>),
+}
+
+/// A look at one state of the store.
+enum Found {
+    Decided {
+        result: Result<Principal, Refusal>,
+        /// Until when this state decides so for anybody who shows the same; `None` where that is not looked into.
+        until_ms: Option<u64>,
+    },
     Slow(Vec<SlowSecret>),
 }
 
@@ -163,14 +202,16 @@ impl Known<'_> {
     }
 }
 
-fn look(view: &View, known: &Known<'_>, presented: &Presented<'_>) -> Result<Look, redb::Error> {
+fn look(view: &View, known: &Known<'_>, presented: &Presented<'_>) -> Result<Found, redb::Error> {
     let login = presented.login;
     if let Some((name, tenant_id)) = split(presented.username)
         && let Some(tenant) = view.tenant(tenant_id.as_str())?
     {
         let mut slow = Vec::new();
         let mut has_password = false;
+        let mut until_ms = u64::MAX;
         if let Some((device, credentials)) = view.password_credentials(tenant_id.as_str(), name)? {
+            until_ms = passwords_change_at(&credentials, name, login.now_ms);
             for secret in usable(&credentials, CredentialType::HashedPassword, name, login.now_ms) {
                 has_password = true;
                 let matches = match secrets::look(secret, presented.password) {
@@ -179,8 +220,8 @@ fn look(view: &View, known: &Known<'_>, presented: &Presented<'_>) -> Result<Loo
                     Match::Slow(hash) => known.matches(SlowSecret::Hash(hash), &mut slow),
                 };
                 if matches {
-                    let admitted = admit_device(view, login, tenant_id, &tenant, &device)?;
-                    return Ok(Look::Decided(admitted));
+                    let result = admit_device(view, login, tenant_id, &tenant, &device)?;
+                    return Ok(Found::Decided { result, until_ms: Some(until_ms) });
                 }
             }
         }
@@ -189,17 +230,17 @@ fn look(view: &View, known: &Known<'_>, presented: &Presented<'_>) -> Result<Loo
             let matches = secrets::is_application_password(stored, presented.password);
             if application.enabled && matches {
                 let permissions = application.permissions;
-                let admitted = admit_application(login, tenant_id, &tenant, name, permissions);
-                return Ok(Look::Decided(admitted));
+                let result = admit_application(login, tenant_id, &tenant, name, permissions);
+                return Ok(Found::Decided { result, until_ms: Some(until_ms) });
             }
         }
         if has_password {
-            return Ok(Look::Slow(slow));
+            return Ok(Found::Slow(slow));
         }
     }
     match Token::read(presented.password) {
         Some(token) => look_at_token(view, known, presented, &token),
-        None => Ok(Look::Slow(Vec::new())),
+        None => Ok(Found::Slow(Vec::new())),
     }
 }
 
@@ -208,9 +249,9 @@ fn look_at_token(
     known: &Known<'_>,
     presented: &Presented<'_>,
     token: &Token,
-) -> Result<Look, redb::Error> {
+) -> Result<Found, redb::Error> {
     let login = presented.login;
-    let nobody = Look::Slow(Vec::new());
+    let nobody = Found::Slow(Vec::new());
     if !token.is_valid_at(login.now_ms) {
         return Ok(nobody);
     }
@@ -228,11 +269,26 @@ fn look_at_token(
         if known.matches(SlowSecret::Key(key), &mut slow) {
             let admitted = admit_device(view, login, tenant_id, &tenant, &device)?;
             let valid_until_ms = Some(token.valid_until_ms());
-            let admitted = admitted.map(|principal| Principal { valid_until_ms, ..principal });
-            return Ok(Look::Decided(admitted));
+            let result = admitted.map(|principal| Principal { valid_until_ms, ..principal });
+            // The token is void at a time of its own, and may be another's with the same user name.
+            return Ok(Found::Decided { result, until_ms: None });
         }
     }
-    Ok(Look::Slow(slow))
+    Ok(Found::Slow(slow))
+}
+
+/// When the secrets among which a password is looked for are others next.
+fn passwords_change_at(credentials: &[Credential], name: &str, now_ms: u64) -> u64 {
+    credentials
+        .iter()
+        .filter(|credential| {
+            credential.credential_type == CredentialType::HashedPassword
+                && credential.auth_id == name
+        })
+        .flat_map(|credential| &credential.secrets)
+        .map(|secret| secrets::changes_at(secret, now_ms))
+        .min()
+        .unwrap_or(u64::MAX)
 }
 
 /// Secrets of a name and kind that may be used now.

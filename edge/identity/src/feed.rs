@@ -67,8 +67,13 @@ impl Identity {
         if page.changes.is_empty() && self.is_at(page)? {
             return Ok(Applied::default());
         }
-        let mut applied = self.inner.write(|transaction| apply(transaction, page))?;
+        let written = self.inner.write(|transaction| apply(transaction, page));
+        let mut applied = written.inspect_err(|_| {
+            // Whether it is in the file, nobody knows.
+            self.inner.editions.raise_all();
+        })?;
         applied.tidy();
+        self.inner.editions.raise(&applied);
         Ok(applied)
     }
 

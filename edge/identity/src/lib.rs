@@ -10,11 +10,11 @@
 //!
 //! Invariants:
 //! - A page of the feed and the cursor behind it are one durable transaction; a crash leaves both or neither.
-//! - Every answer is computed from the file's present state, so what `apply` disabled or deleted is refused from the
-//!   moment `apply` returns. The only thing remembered beside the file is "this password produces this hash", which no
-//!   change can make untrue, and the like of a key and a token (module `memo`).
-//! - Nothing here needs the cloud. Nothing here is called from a shard: calls block on the disk or on bcrypt, and the
-//!   threads of [`Verifier`] are there to make them.
+//! - What `apply` disabled or deleted is refused from the moment `apply` returns. Beside the file two things are remembered:
+//!   "this password produces this hash", which no change can make untrue, and the like of a key and a token (module
+//!   `memo`); and logins that were found good, each void with the first change that touches its tenant (module `known`).
+//! - Nothing here needs the cloud. Nothing here is called from a shard but [`KnownLogins`]: calls block on the disk or on
+//!   bcrypt, and the threads of [`Verifier`] are there to make them.
 //!
 //! Deliberately not here: pre-shared keys; provisioning of devices that are not known; writing to the registry (the cloud
 //! owns it); counting against tenants' limits on connections and volume (the shards do).
@@ -23,8 +23,10 @@ mod authentication;
 mod authorisation;
 mod chain;
 mod commands;
+mod edition;
 mod error;
 mod feed;
+mod known;
 pub mod limits;
 mod login;
 mod memo;
@@ -36,9 +38,11 @@ mod tables;
 mod token;
 pub mod verifier;
 
+pub use authentication::Verdict;
 pub use authorisation::{DeviceState, DevicesBehind};
 pub use error::IdentityError;
 pub use feed::{Applied, FeedPosition};
+pub use known::{KnownLogins, Lesson, Shown, Standing};
 pub use login::{Adapter, Login, Password, Peer, Principal, Proof};
 pub use refusal::Refusal;
 pub use replica::{Counts, Identity};

@@ -13,6 +13,26 @@ pub const EXPIRE_BATCH_MAX: usize = 1_000;
 /// Passwords remembered as verified, 32 bytes each.
 pub const MEMO_ENTRIES_MAX: usize = 10_000;
 
+/// Buckets of the logins one shard knows to be good. With [`KNOWN_LOGINS_PER_BUCKET`] they hold 65 536 logins, more
+/// devices than a core serves comfortably; an entry takes about 140 bytes and is allocated when it is learnt, so a
+/// full memory costs a shard 9 MB.
+pub const KNOWN_LOGINS_BUCKETS: usize = 8_192;
+
+/// Logins of one bucket: enough that half a full memory finds room before anything is forgotten, few enough to be
+/// compared one by one.
+pub const KNOWN_LOGINS_PER_BUCKET: usize = 8;
+
+/// Longest user name and password together that are remembered as good, in bytes. Naming one costs the shard a
+/// microsecond; tokens are longer and not remembered anyway.
+pub const KNOWN_LOGIN_BYTES_MAX: usize = 512;
+
+/// Good logins that wait for their shard to learn them: as many as it can have asked about in the quick lane.
+pub const LESSONS_WAITING_MAX: usize = QUICK_QUEUE_DEFAULT;
+
+/// Groups of tenants whose changes are told apart. A change makes its group's logins be looked up anew, so with more
+/// groups than a node has tenants few are disturbed by another; a group takes 8 bytes.
+pub const EDITION_GROUPS: usize = 1_024;
+
 /// Highest bcrypt cost that is computed, about a second of one core. The registry makes hashes of cost 10; without a
 /// limit one document could occupy a verify thread for hours.
 pub const BCRYPT_COST_MAX: u32 = 14;
@@ -51,3 +71,5 @@ pub const LOGIN_WAIT_MAX_MS: u64 = 8_000;
 
 const _: () = assert!(BCRYPT_COST_OF_REFUSAL <= BCRYPT_COST_MAX);
 const _: () = assert!(MEMO_ENTRIES_MAX >= 2, "the memo has two halves");
+// Both are divisors.
+const _: () = assert!(KNOWN_LOGINS_BUCKETS > 0 && EDITION_GROUPS > 0);

@@ -1,5 +1,6 @@
 //! The store itself: opening the file, and reading single entities from it.
 
+use crate::edition::Editions;
 use crate::error::IdentityError;
 use crate::feed::Rows;
 use crate::limits::STORE_CACHE_BYTES;
@@ -35,6 +36,7 @@ pub(crate) struct Inner {
     database: Database,
     path: PathBuf,
     pub(crate) memo: Memo,
+    pub(crate) editions: Arc<Editions>,
     /// Expired commands this process has handed out for reporting and not been told are done.
     pub(crate) expired_handed_out: Mutex<HashSet<(TenantId, DeviceId, CommandId)>>,
 }
@@ -70,6 +72,7 @@ impl Identity {
             database,
             path: path.to_owned(),
             memo: Memo::new(),
+            editions: Arc::new(Editions::new()),
             expired_handed_out: Mutex::default(),
         };
         inner.prepare()?;

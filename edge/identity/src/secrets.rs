@@ -75,6 +75,21 @@ pub(crate) fn is_valid_at(secret: &Secret, now_ms: u64) -> bool {
     secret.enabled.unwrap_or(true) && is_within(from, until, now_ms)
 }
 
+/// When [`is_valid_at`] says something else for the first time after `now_ms`; never for most secrets. A date that does
+/// not parse keeps its window closed.
+pub(crate) fn changes_at(secret: &Secret, now_ms: u64) -> u64 {
+    const MS_NS: i128 = 1_000_000;
+    // The first millisecond within the window, and the first one behind it.
+    let begin = secret
+        .not_before
+        .as_deref()
+        .and_then(instant)
+        .map(|begin| begin.div_euclid(MS_NS) + i128::from(begin.rem_euclid(MS_NS) > 0));
+    let end = secret.not_after.as_deref().and_then(instant).map(|end| end.div_euclid(MS_NS) + 1);
+    let next = begin.into_iter().chain(end).filter(|at| *at > i128::from(now_ms)).min();
+    next.and_then(|at| u64::try_from(at).ok()).unwrap_or(u64::MAX)
+}
+
 /// Whether `now_ms` lies within two dates, either of which may be missing.
 pub(crate) fn is_within(from: Option<&str>, until: Option<&str>, now_ms: u64) -> bool {
     let now = i128::from(now_ms) * 1_000_000;
@@ -207,6 +222,32 @@ mod tests {
         {
             assert_eq!(is_valid_at(&window, now_ms), valid, "{now_ms}");
         }
+    }
+
+    #[test]
+    fn a_secret_changes_where_its_window_begins_and_ends() {
+        let begin_ms = 1_772_352_000_000; // 2026-03-01T08:00:00Z
+        let end_ms = begin_ms + 3_600_000;
+        for (from, until) in [
+            ("2026-03-01T08:00:00Z", "2026-03-01T09:00:00Z"),
+            ("2026-03-01T07:59:59.9990001Z", "2026-03-01T09:00:00.0009Z"),
+        ] {
+            let window = Secret {
+                not_before: Some(from.into()),
+                not_after: Some(until.into()),
+                ..Secret::default()
+            };
+            let at = |now_ms| changes_at(&window, now_ms);
+            assert_eq!((at(0), at(begin_ms - 1)), (begin_ms, begin_ms));
+            assert_eq!((at(begin_ms), at(end_ms)), (end_ms + 1, end_ms + 1));
+            assert_eq!(at(end_ms + 1), u64::MAX);
+            for now_ms in [begin_ms - 1, begin_ms, end_ms] {
+                let next = at(now_ms);
+                assert_eq!(is_valid_at(&window, next - 1), is_valid_at(&window, now_ms));
+                assert_ne!(is_valid_at(&window, next), is_valid_at(&window, now_ms));
+            }
+        }
+        assert_eq!(changes_at(&Secret::default(), 0), u64::MAX);
     }
 
     #[test]

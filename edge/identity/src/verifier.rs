@@ -13,12 +13,13 @@
 //! - An answer is given exactly once, on one of these threads. While it blocks, its lane
 //!   stands still: it hands over and returns.
 
+use crate::authentication::Verdict;
 use crate::error::IdentityError;
 use crate::limits::{
     LOGIN_WAIT_MAX_MS, QUICK_QUEUE_DEFAULT, SLOW_QUEUE_DEFAULT, STORE_QUEUE_DEFAULT,
     VERIFY_THREADS_DEFAULT,
 };
-use crate::login::{Login, Principal};
+use crate::login::Login;
 use crate::refusal::Refusal;
 use crate::replica::Identity;
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
@@ -28,7 +29,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Takes the decision on a login.
-pub type Answer = Box<dyn FnOnce(Result<Principal, Refusal>) + Send>;
+pub type Answer = Box<dyn FnOnce(Verdict) + Send>;
 
 /// Something to do with the store off the caller's thread.
 pub type StoreWork = Box<dyn FnOnce(&Identity) + Send>;
@@ -216,7 +217,7 @@ fn run_quick_lane(
             slow.try_send(waiting)
         {
             counters.busy.fetch_add(1, Ordering::Relaxed);
-            (refused.answer)(Err(Refusal::Unavailable));
+            (refused.answer)(Err(Refusal::Unavailable).into());
         }
     }
 }
@@ -237,7 +238,7 @@ impl Waiting {
             return Some(self);
         }
         counters.waited_too_long.fetch_add(1, Ordering::Relaxed);
-        (self.answer)(Err(Refusal::Unavailable));
+        (self.answer)(Err(Refusal::Unavailable).into());
         None
     }
 }

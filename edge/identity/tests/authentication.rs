@@ -273,7 +273,7 @@ fn a_login_over_mqtt_comes_with_the_rights_at_messaging_addresses() {
     assert_eq!(application.subscribe, application.publish);
     let proof = Proof::password("sensor@t", b"Fulcrum-1");
     let login = Login { proof, adapter: Adapter::Http, now_ms: NOW_MS };
-    assert_eq!(world.identity.authenticate(&login).unwrap().messaging, Default::default());
+    assert_eq!(world.identity.authenticate(&login).result.unwrap().messaging, Default::default());
 }
 
 #[test]

@@ -171,7 +171,7 @@ fn a_killed_process_has_lost_nothing_it_was_told_is_applied() {
         adapter: Adapter::Mqtt,
         now_ms: NOW_MS,
     };
-    assert_eq!(identity.authenticate(&login), Ok(the_device()));
+    assert_eq!(identity.authenticate(&login).result, Ok(the_device()));
     let left = identity.pending_commands(&tenant_id("t"), &device_id("d"), 10).unwrap();
     assert_eq!(left.iter().map(|command| command.id.as_str()).collect::<Vec<_>>(), ["b"]);
 }
@@ -281,8 +281,8 @@ fn answers(world: &World) -> Answers {
                 now_ms: NOW_MS,
             };
             // Quick refusals do not exist, so none stands for bad credentials and costs no bcrypt here.
-            let login = identity.authenticate_quickly(&login);
-            answers.logins.push(login.unwrap_or(Err(Refusal::BadCredentials)));
+            let verdict = identity.authenticate_quickly(&login);
+            answers.logins.push(verdict.map_or(Err(Refusal::BadCredentials), |known| known.result));
             let (t, d) = (tenant_id(t), device_id(d));
             answers.documents.push((
                 identity.tenant(&t).unwrap(),

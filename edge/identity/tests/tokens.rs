@@ -74,7 +74,7 @@ fn login(username: &str, token: &str, client_id: &str) -> Login {
 const CLIENT_ID: &str = "tenants/t/devices/key-1";
 
 fn show(world: &World, token: &str) -> Result<Principal, Refusal> {
-    world.identity.authenticate(&login("", token, CLIENT_ID))
+    world.identity.authenticate(&login("", token, CLIENT_ID)).result
 }
 
 fn until(exp_s: u64) -> Result<Principal, Refusal> {
@@ -94,7 +94,7 @@ fn tenant_and_auth_id_are_named_by_claims_client_id_or_user_name() {
     let world = world_with(&key);
     let claims = json!({ "iat": NOW_S, "exp": NOW_S + 60, "aud": "hono-adapter", "tid": "t", "sub": "key-1" });
     let named = |username: &str, token: &str, client_id: &str| {
-        world.identity.authenticate(&login(username, token, client_id)).map(|_| ())
+        world.identity.authenticate(&login(username, token, client_id)).result.map(|_| ())
     };
     let (token, bare) = (key.token(&claims), key.bare());
     let bad = Err(Refusal::BadCredentials);
@@ -132,7 +132,7 @@ fn a_token_out_of_its_time_is_refused_though_it_was_verified_before() {
     let token = key.bare();
     let at = |now_s: u64| {
         let login = Login { now_ms: now_s * 1000, ..login("", &token, CLIENT_ID) };
-        world.identity.authenticate(&login)
+        world.identity.authenticate(&login).result
     };
     assert_eq!(at(NOW_S + 3600 + 599), until(NOW_S + 3600));
     assert_eq!(at(NOW_S + 3600 + 600), BAD);
@@ -168,10 +168,24 @@ fn a_verified_token_is_known_the_next_time() {
     let key = Key::ec();
     let world = world_with(&key);
     let token = key.bare();
-    let quick = || world.identity.authenticate_quickly(&login("", &token, CLIENT_ID));
+    let quick = || {
+        world
+            .identity
+            .authenticate_quickly(&login("", &token, CLIENT_ID))
+            .map(|verdict| verdict.result)
+    };
     assert_eq!(quick(), None);
     assert!(show(&world, &token).is_ok());
     assert_eq!(quick(), Some(until(NOW_S + 3600)));
+}
+
+#[test]
+fn a_token_stands_for_itself_alone_and_is_verified_each_time() {
+    let key = Key::ec();
+    let world = world_with(&key);
+    let verdict = world.identity.authenticate(&login("key-1@t", &key.bare(), "x"));
+    assert!(verdict.result.is_ok());
+    assert_eq!(verdict.standing, None);
 }
 
 #[test]
@@ -179,7 +193,7 @@ fn where_a_name_has_a_password_a_token_is_only_a_wrong_one() {
     let key = Key::ec();
     let mut world = world_with(&key);
     let token = key.bare();
-    let show = |world: &World| world.identity.authenticate(&login("key-1@t", &token, "x"));
+    let show = |world: &World| world.identity.authenticate(&login("key-1@t", &token, "x")).result;
     assert!(show(&world).is_ok());
     let both = vec![key.credential(), password("key-1", sha_secret())];
     world.apply(vec![credentials("t", "d", Some(both))]);

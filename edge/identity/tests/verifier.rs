@@ -23,9 +23,9 @@ fn job(username: &str, password: &str) -> Login {
 
 fn send(to: &Sender<Decision>) -> Answer {
     let to = to.clone();
-    Box::new(move |decision| {
+    Box::new(move |verdict| {
         let thread = std::thread::current().name().map(str::to_owned);
-        to.send((decision, thread)).unwrap();
+        to.send((verdict.result, thread)).unwrap();
     })
 }
 

@@ -82,6 +82,7 @@ pub fn run(config: Config) -> Result<(), Error> {
     let cloud = config.uplink.as_ref().map(Cloud::new).transpose()?;
     let requests = maintenance.requests();
     let shared = Shared {
+        identity: identity.clone(),
         verifier: verifier.clone(),
         presence: cloud.as_ref().map(|cloud| cloud.presence_sender.clone()),
         live: cloud.as_ref().map(|cloud| {

@@ -2,7 +2,7 @@
 
 use fulcrum_contract::registry::Permission;
 use fulcrum_contract::{ApplicationId, CommandId, DeviceId, TenantId};
-use fulcrum_identity::{Identity, Proof, Verifier};
+use fulcrum_identity::{Identity, KnownLogins, Lesson, Proof, Verdict, Verifier};
 use fulcrum_shard::{
     Adapter, Busy, Command, Login, Message, PENDING_COMMANDS_MAX, Principal, Refusal, Registry,
     Role, ShardHandle, Ticket,
@@ -28,6 +28,8 @@ pub struct ShardRegistry {
     /// Connections of each tenant that has a limit.
     pub connections: Arc<TenantConnections>,
     pub verifier: Arc<Verifier>,
+    /// Logins the shard need not ask about.
+    pub known: KnownLogins<Principal>,
     /// The shard's number.
     pub index: u16,
     pub shard: ShardHandle,
@@ -53,21 +55,31 @@ impl Registry for ShardRegistry {
         self.connections.of(tenant)
     }
 
-    fn authenticate(&mut self, ticket: Ticket, adapter: Adapter, login: Login) -> Result<(), Busy> {
-        let login = fulcrum_identity::Login {
-            proof: identity_proof(login),
-            adapter: identity_adapter(adapter),
-            now_ms: unix_ms(),
+    fn authenticate(
+        &mut self,
+        ticket: Ticket,
+        adapter: Adapter,
+        login: Login,
+    ) -> Result<Option<Principal>, Busy> {
+        let (adapter, now_ms) = (identity_adapter(adapter), unix_ms());
+        let shown = match &login {
+            Login::Password { username, password, .. } => {
+                self.known.shown(adapter, username, password.expose())
+            }
+            Login::Certificate { .. } => None,
         };
+        if let Some(principal) = shown.and_then(|shown| self.known.find(&shown, now_ms)) {
+            return Ok(Some(principal));
+        }
+        let lesson = shown.map(|shown| self.known.lesson(shown));
         let shard = self.shard.clone();
-        let answer = Box::new(move |result| {
-            let result = match result {
-                Ok(principal) => Ok(shard_principal(principal)),
-                Err(refusal) => Err(shard_refusal(refusal)),
-            };
+        let answer = Box::new(move |verdict| {
+            let result = answer_of(verdict, lesson);
             offer(&shard, Message::Authenticated { ticket, result });
         });
-        self.verifier.submit(login, answer).map_err(|_| Busy)
+        let login = fulcrum_identity::Login { proof: identity_proof(login), adapter, now_ms };
+        self.verifier.submit(login, answer).map_err(|_| Busy)?;
+        Ok(None)
     }
 
     fn authorise(
@@ -189,6 +201,15 @@ fn offer_for(tries: u32, shard: &ShardHandle, message: Message) -> bool {
     }
     tracing::error!("a shard does not empty its control queue; an answer is lost");
     false
+}
+
+/// What the shard is told; it remembers what it may.
+fn answer_of(verdict: Verdict, lesson: Option<Lesson<Principal>>) -> Result<Principal, Refusal> {
+    let principal = shard_principal(verdict.result.map_err(shard_refusal)?);
+    if let (Some(lesson), Some(standing)) = (lesson, verdict.standing) {
+        lesson.learn(standing, principal.clone());
+    }
+    Ok(principal)
 }
 
 fn authorise(

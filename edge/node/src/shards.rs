@@ -4,7 +4,7 @@ use crate::config::Config;
 use crate::listeners::Sockets;
 use crate::registry::presence::Presences;
 use crate::registry::{ShardRegistry, TenantConnections};
-use fulcrum_identity::Verifier;
+use fulcrum_identity::{Identity, Verifier};
 use fulcrum_journal::Partition;
 use fulcrum_ring::{Doorbell, Ring, RingError, Waker};
 use fulcrum_shard::{
@@ -18,6 +18,7 @@ use std::thread::JoinHandle;
 
 /// What all shards share.
 pub struct Shared {
+    pub identity: Identity,
     pub verifier: Arc<Verifier>,
     pub presence: Option<PresenceSender>,
     /// Makes the consumer of live telemetry for one shard.
@@ -74,6 +75,7 @@ impl Shards {
                 registry: Box::new(ShardRegistry {
                     connections: connections.clone(),
                     verifier: shared.verifier.clone(),
+                    known: shared.identity.known_logins(),
                     index,
                     shard: handle.clone(),
                     shards: all.clone(),

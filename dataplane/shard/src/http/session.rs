@@ -246,11 +246,19 @@ impl Session {
             // The answers that are out belong to another principal, maybe; ask when they are done.
             return Err(Stop::Wait(Hold::Pipeline));
         }
-        if plane.registry.authenticate(Ticket(wire.key.0), Adapter::Http, login).is_err() {
-            return Err(Stop::refusal(plane, Refusal::Unavailable));
+        match plane.registry.authenticate(Ticket(wire.key.0), Adapter::Http, login) {
+            Ok(None) => {
+                self.asked = Some(shown);
+                Err(Stop::Wait(Hold::Registry))
+            }
+            Ok(Some(principal)) => {
+                plane.metrics.logins_known.add(1);
+                let version = plane.identity_version;
+                self.principal = Some(Verified { shown, principal, version });
+                Ok(())
+            }
+            Err(_) => Err(Stop::refusal(plane, Refusal::Unavailable)),
         }
-        self.asked = Some(shown);
-        Err(Stop::Wait(Hold::Registry))
     }
 
     /// The registry's answer to an authentication.

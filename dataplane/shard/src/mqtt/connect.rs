@@ -2,7 +2,7 @@
 //!
 //! A CONNECT is taken up to four times, each time from the front of the input: to ask the registry, to move to the shard
 //! that owns the client identifier, to attach the session there, and to greet when that is durable. Nothing of it has to
-//! be kept in between.
+//! be kept in between. Where nothing has to be waited for, as when the registry knows the login, it is taken once.
 
 use super::alias::{ALIASES_MAX, Given};
 use super::content::Content;
@@ -119,13 +119,19 @@ impl Session {
             return self.turn_away(turn, ReasonCode::BAD_USER_NAME_OR_PASSWORD);
         };
         let ticket = Ticket(turn.wire.key.0);
-        if turn.plane.registry.authenticate(ticket, Adapter::Mqtt, login).is_err() {
+        let Ok(known) = turn.plane.registry.authenticate(ticket, Adapter::Mqtt, login) else {
             turn.plane.count_refusal(Refusal::Unavailable);
             return self.turn_away(turn, ReasonCode::SERVER_UNAVAILABLE);
-        }
+        };
         self.shows_tokens = wishes.method.is_some();
         self.keep_alive_s = connect.keep_alive_s;
         self.asked_version = turn.plane.identity_version;
+        if let Some(principal) = known {
+            turn.plane.metrics.logins_known.add(1);
+            self.admit(turn.plane, principal);
+            self.phase = Phase::Admitted;
+            return self.open(turn, connect);
+        }
         self.phase =
             Phase::Authenticating { since: turn.plane.now, by_certificate: is_certificate };
         Flow::Again(Hold::Registry)

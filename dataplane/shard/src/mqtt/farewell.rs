@@ -61,11 +61,17 @@ impl Session {
             client_id: self.client_id_of(turn.plane).unwrap_or_default(),
         };
         let ticket = Ticket(turn.wire.key.0);
-        if turn.plane.registry.authenticate(ticket, Adapter::Mqtt, login).is_err() {
-            return self.end_with(turn, ReasonCode::SERVER_BUSY);
+        match turn.plane.registry.authenticate(ticket, Adapter::Mqtt, login) {
+            Ok(None) => {
+                self.asking_since = Some(turn.plane.now);
+                Flow::Hold(Hold::Registry)
+            }
+            Ok(Some(principal)) => match self.authenticated_again(turn, Ok(principal)) {
+                true => Flow::Next,
+                false => Flow::End,
+            },
+            Err(_) => self.end_with(turn, ReasonCode::SERVER_BUSY),
         }
-        self.asking_since = Some(turn.plane.now);
-        Flow::Hold(Hold::Registry)
     }
 
     /// The registry's answer to that. False: the connection ends.

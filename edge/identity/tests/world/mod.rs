@@ -87,7 +87,7 @@ impl World {
 
     /// Logs in over MQTT.
     pub fn present(&self, proof: Proof, now_ms: u64) -> Result<Principal, Refusal> {
-        self.identity.authenticate(&Login { proof, adapter: Adapter::Mqtt, now_ms })
+        self.identity.authenticate(&Login { proof, adapter: Adapter::Mqtt, now_ms }).result
     }
 
     /// Whether the login is decided without computing bcrypt.
