@@ -3,6 +3,7 @@
 //!
 //! A target that finds something panics. What each holds is said at its top.
 
+pub mod amqp_connection;
 pub mod amqp_frame;
 pub mod amqp_message;
 #[path = "../../dataplane/wire/amqp/tests/rebuild/mod.rs"]
@@ -27,7 +28,8 @@ pub mod websocket;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 14] = [
+pub const TARGETS: [Target; 15] = [
+    ("amqp_connection", amqp_connection::run),
     ("amqp_frame", amqp_frame::run),
     ("amqp_message", amqp_message::run),
     ("amqp_value", amqp_value::run),

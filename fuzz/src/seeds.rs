@@ -22,6 +22,7 @@ mod mqtt_vectors;
 pub fn of(target: &str) -> Vec<Vec<u8>> {
     let wire = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dataplane/wire");
     match target {
+        "amqp_connection" => amqp_connections(),
         "amqp_frame" => amqp(&wire.join("amqp/vectors"), &["amqp", "sasl", "protocol"]),
         "amqp_message" => amqp(&wire.join("amqp/vectors"), &["message", "prefix"]),
         "amqp_value" => amqp(&wire.join("amqp/vectors"), &["value"]),
@@ -173,6 +174,40 @@ fn mqtt(vectors: &Path) -> Vec<Vec<u8>> {
         seeds.push(head(level).into_iter().chain(stream).collect());
     }
     seeds
+}
+
+/// A link each way that carries a message, one life of both, and noise.
+fn amqp_connections() -> Vec<Vec<u8>> {
+    let comes = [
+        &[0, 0, 2, 0, 0][..],
+        &[0, 0, 14, 0, 0],
+        &[0, 0, 14, 0, 3, 10, 1],
+        &[0, 0, 5, 0, 5, 10],
+        &[0, 0, 5, 8, 6, 10],
+        &[0, 0, 5, 1, 10],
+        &[0, 0, 14, 0, 9, 1],
+        &[0, 0, 14, 0, 9, 3],
+        &[0, 0, 14, 0, 11, 3],
+        &[0, 0, 4, 0],
+    ]
+    .concat();
+    let goes = [
+        &[0, 1, 2, 1, 1][..],
+        &[0, 0, 14, 0, 0],
+        &[0, 1, 8, 0, 0, 9, 0, 0, 9],
+        &[0, 0, 14, 0, 5, 3, 200],
+        &[0, 0, 14, 0, 5, 1, 20],
+        &[0, 0, 14, 0, 7, 1],
+        &[0, 0, 14, 0, 5, 1, 20],
+        &[0, 0, 14, 0, 8],
+        &[0, 0, 10, 0, 4, 9],
+        &[0, 0, 14, 0, 10, 0],
+        &[0, 0, 1],
+    ]
+    .concat();
+    let both = [&comes[..], &goes, &comes].concat();
+    let noise = (0..24).map(|number| noise(number, 60 * number));
+    [comes, goes, both].into_iter().chain(noise).collect()
 }
 
 /// Each vector of these kinds behind what its target reads in front; then all good frames of a layer behind each other

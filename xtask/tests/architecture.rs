@@ -34,6 +34,8 @@ const MAY_USE: [(&str, &[&str]); 23] = [
             "fulcrum-frame",
             "fulcrum-mqtt",
             "fulcrum-http",
+            "fulcrum-amqp",
+            "fulcrum-links",
             "fulcrum-router",
             "fulcrum-journal",
             "fulcrum-sessions",
