@@ -43,7 +43,7 @@ class Site:
     def __init__(self):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="fulcrum-clients-"))
         self.host = "127.0.0.1"
-        self.cloud_port, self.mqtt_port, self.http_port, self.admin_port = _free_ports(4)
+        self.cloud_port, self.mqtt_port, self.http_port, self.amqp_port, self.admin_port = _free_ports(5)
         self.environment = dict(os.environ, FULCRUM_CONTEXT=str(self.folder / "context.json"))
         for name in ("FULCRUM_CLOUD", "FULCRUM_CA", "FULCRUM_TOKEN_FILE"):
             self.environment.pop(name, None)
@@ -118,7 +118,7 @@ class Site:
         for tenant in (TENANT, NEIGHBOUR):
             self.fulcrum("tenant", "create", tenant)
         self.fulcrum("tenant", "create", VILLAGE, "--address", "site/#", "--address", "own/{device}/+")
-        for name in ("paho", "mosquitto", "curl", "flooder", "steady", "gateway", "commanded"):
+        for name in ("paho", "mosquitto", "curl", "flooder", "steady", "gateway", "commanded", "amqp", "amqp-order"):
             self.add_device(name)
         self.add_device("behind-gateway", "--via", "gateway")
         self.add_device("disabled")
@@ -130,7 +130,7 @@ class Site:
         self.add_application("reader", TENANT)
         self.add_application("stranger", NEIGHBOUR)
         self._start_node()
-        for name in ("paho", "mosquitto", "curl", "next-door", "reader", "stranger", "house", "barn", "mill"):
+        for name in ("paho", "mosquitto", "curl", "amqp", "amqp-order", "next-door", "reader", "stranger", "house", "barn", "mill"):
             self.wait_for_login(self.logins[name])
         self.wait_for_login(self.logins["disabled"], mqtt_code=5)
 
@@ -175,6 +175,8 @@ shards = 2
 listen = "{self.host}:{self.mqtt_port}"
 [http]
 listen = "{self.host}:{self.http_port}"
+[amqp]
+listen = "{self.host}:{self.amqp_port}"
 [admin]
 listen = "{self.host}:{self.admin_port}"
 [limits]

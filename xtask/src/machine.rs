@@ -18,7 +18,8 @@ const PROGRAMS: [(&str, &str); 8] = [
     ("npm", "npm"),
 ];
 /// What the tests need beside Python, at the versions they are written for.
-const PYTHON_PACKAGES: [&str; 3] = ["paho-mqtt==2.1.0", "pytest==9.2.0", "pytest-xdist==3.8.0"];
+const PYTHON_PACKAGES: [&str; 4] =
+    ["paho-mqtt==2.1.0", "pytest==9.2.0", "pytest-xdist==3.8.0", "python-qpid-proton==0.40.0"];
 /// Where npm is told what MQTT.js is.
 const MQTTJS: &str = "tests/mqtt/mqttjs/package.json";
 

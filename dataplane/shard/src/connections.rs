@@ -1,5 +1,6 @@
 //! The connections of a shard and the keys that name them.
 
+use crate::amqp;
 use crate::http;
 use crate::limits::{ANSWERS_BYTES_MAX, SUBSCRIBER_OUTPUT_BYTES_MAX};
 use crate::mqtt;
@@ -59,6 +60,7 @@ pub(crate) enum Hold {
 pub(crate) enum Protocol {
     Mqtt(mqtt::Session),
     Http(Box<http::Session>),
+    Amqp(Box<amqp::Session>),
 }
 
 /// One connection.
@@ -89,6 +91,15 @@ impl Connection {
         self.parts().1
     }
 
+    /// Has the protocol write what it gathered, and the transport pass it on.
+    pub(crate) fn flush(&mut self, io: &mut Io<'_>) {
+        let (protocol, mut wire) = self.parts();
+        if let Protocol::Amqp(session) = protocol {
+            session.flush(io, &mut wire);
+        }
+        wire.flush(io);
+    }
+
     /// Whether the protocol may speak: there is no transport, or its handshakes are done.
     pub(crate) fn is_established(&self) -> bool {
         self.stack.as_deref().is_none_or(Stack::is_established)
@@ -103,6 +114,7 @@ impl Connection {
         match &self.protocol {
             Protocol::Mqtt(session) => session.deadline(self.last_input, connect_timeout),
             Protocol::Http(session) => Some(session.deadline(self.last_input, connect_timeout)),
+            Protocol::Amqp(session) => session.deadline(self.last_input, connect_timeout),
         }
     }
 

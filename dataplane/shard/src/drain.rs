@@ -30,6 +30,7 @@ impl Shard {
         let waits = match &mut connection.protocol {
             Protocol::Mqtt(session) => session.owes_answers(),
             Protocol::Http(session) => session.close_after_last_answer(),
+            Protocol::Amqp(session) => session.owes_answers(),
         };
         connection.hold = Hold::Closing;
         if !waits {

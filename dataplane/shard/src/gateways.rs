@@ -330,7 +330,7 @@ impl Plane {
         let connection = self.connections.by_key(Key(link.key))?;
         match &connection.protocol {
             Protocol::Mqtt(session) => Some(session),
-            Protocol::Http(_) => None,
+            Protocol::Http(_) | Protocol::Amqp(_) => None,
         }
     }
 

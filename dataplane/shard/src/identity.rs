@@ -10,6 +10,8 @@ pub enum Adapter {
     Mqtt,
     /// HTTP.
     Http,
+    /// AMQP 1.0.
+    Amqp,
 }
 
 impl Adapter {
@@ -18,6 +20,7 @@ impl Adapter {
         match self {
             Adapter::Mqtt => "hono-mqtt",
             Adapter::Http => "hono-http",
+            Adapter::Amqp => "hono-amqp",
         }
     }
 }

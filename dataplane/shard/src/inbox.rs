@@ -180,6 +180,7 @@ impl Shard {
             let principal = match &connection.protocol {
                 Protocol::Mqtt(session) => session.principal(),
                 Protocol::Http(session) => session.principal(),
+                Protocol::Amqp(session) => session.principal(),
             };
             principal.is_some_and(|Principal { tenant, name, .. }| {
                 evictions.contains(&(tenant.clone(), Some(name.clone())))
@@ -211,6 +212,9 @@ impl Shard {
                 session.authenticated(result);
                 true
             }
+            Protocol::Amqp(session) => {
+                session.authenticated(&mut Turn { plane: &mut self.plane, io, wire }, result)
+            }
         };
         self.answered_by_registry(io, connection, goes_on);
     }
@@ -233,6 +237,7 @@ impl Shard {
         match &mut connection.protocol {
             Protocol::Mqtt(session) => session.authorised(&mut self.plane, key, device, result),
             Protocol::Http(session) => session.authorised(device, result),
+            Protocol::Amqp(session) => session.authorised(device, result),
         }
         self.answered_by_registry(io, connection, true);
     }

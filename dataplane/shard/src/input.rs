@@ -161,6 +161,7 @@ impl Shard {
             let step = match protocol {
                 Protocol::Mqtt(session) => session.step(&mut turn, rest),
                 Protocol::Http(session) => session.step(&mut turn, rest),
+                Protocol::Amqp(session) => session.step(&mut turn, rest),
             };
             match step {
                 Step::Used(bytes) => used += bytes,
@@ -207,7 +208,7 @@ impl Shard {
                 io.pause_receive(connection.id);
             }
         }
-        connection.wire().flush(io);
+        connection.flush(io);
         self.plane.connections.put(connection);
     }
 
@@ -222,12 +223,20 @@ impl Shard {
             // Here at the latest a connection is idle: greeted, or a keep-alive has passed.
             stack.release_idle();
         }
+        let (protocol, mut wire) = connection.parts();
+        if let Protocol::Amqp(session) = protocol
+            && let Some(output) = wire.output(io)
+        {
+            session.tick(now, output);
+            wire.flush(io);
+        }
         if connection.watch_silence(io, now, self.plane.settings.connect_timeout) {
             return;
         }
         let hold = std::mem::replace(&mut connection.hold, Hold::Closing);
         let void = match &connection.protocol {
             Protocol::Mqtt(session) => session.is_void(now),
+            Protocol::Amqp(session) => session.is_void(self.plane.now_ms),
             Protocol::Http(_) => false,
         };
         if void {
@@ -248,6 +257,10 @@ impl Shard {
             Protocol::Http(session) => {
                 session.registry_is_silent(&mut wire, io);
                 wire.flush(io);
+            }
+            Protocol::Amqp(session) => {
+                session.registry_is_silent(&mut wire, io);
+                wire.close(io);
             }
         }
     }

@@ -32,6 +32,7 @@
 //!
 //! Deliberately absent: AMQP; consumers of stored messages on the node itself; `$SYS` topics.
 
+mod amqp;
 mod broker;
 mod commands;
 mod connections;

@@ -103,3 +103,16 @@ const _: () = assert!(
 const _: () = assert!(CONNECT_BYTES_MAX <= MESSAGE_BYTES_MAX);
 // Packet identifiers are 16 bits and never zero.
 const _: () = assert!(UNACKNOWLEDGED_MAX < u16::MAX as usize);
+
+/// Messages an AMQP device may send on one link before they are answered: enough that a commit of the journal and the way to
+/// it are filled by one device.
+pub const AMQP_UPLOAD_CREDIT: u32 = 100;
+
+/// Links of one AMQP session.
+pub const AMQP_LINKS_MAX: u32 = 64;
+
+/// Largest messages that may be on their way in pieces on one AMQP connection at one time.
+pub const AMQP_ASSEMBLED_MESSAGES_MAX: usize = 4;
+
+/// Application properties of an AMQP message that travel on; a message's head bounds their bytes.
+pub const AMQP_PROPERTIES_MAX: usize = 64;

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 /// Settings of a shard that sessions look at.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Largest MQTT packet or HTTP body, in bytes.
+    /// Largest MQTT packet, HTTP body or AMQP message, in bytes.
     pub message_bytes_max: usize,
     /// Time for a client to send its CONNECT, and for the registry to answer.
     pub connect_timeout: Duration,
@@ -54,6 +54,7 @@ impl Default for Settings {
 pub(crate) enum Producer {
     Mqtt { connection: Key, packet_id: u16 },
     Http { connection: Key, request: u64 },
+    Amqp { connection: Key, number: u64 },
 }
 
 /// A message of a device, before it becomes a frame.
@@ -89,6 +90,8 @@ pub(crate) struct TakenCommand {
 pub(crate) struct Plane {
     pub index: ShardIndex,
     pub settings: Settings,
+    /// What this end says of itself over AMQP, and how much of a peer it bears.
+    pub amqp: Arc<fulcrum_links::Settings>,
     pub connections: Connections,
     pub routes: Routes,
     pub deliveries: Deliveries<Producer>,

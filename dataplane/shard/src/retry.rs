@@ -99,8 +99,8 @@ impl Plane {
     /// Asks for every connection that stays open whether its peer still may be connected; HTTP sessions ask by
     /// themselves with their next request.
     pub(crate) fn recheck_all(&mut self) {
-        let is_mqtt = |protocol: &Protocol| matches!(protocol, Protocol::Mqtt(_));
-        let keys = self.connections.keys(|connection| is_mqtt(&connection.protocol));
+        let stays = |protocol: &Protocol| !matches!(protocol, Protocol::Http(_));
+        let keys = self.connections.keys(|connection| stays(&connection.protocol));
         self.retry.rechecks = keys.into();
         self.recheck_some();
     }
@@ -115,9 +115,13 @@ impl Plane {
         for _ in 0..RECHECKS_AT_ONCE {
             let Some(key) = self.retry.rechecks.pop_front() else { return };
             let Some(connection) = self.connections.by_key(key) else { continue };
-            let Protocol::Mqtt(session) = &connection.protocol else { continue };
-            let Some(principal) = session.principal() else { continue };
-            if self.registry.recheck(Adapter::Mqtt, principal).is_err() {
+            let (adapter, principal) = match &connection.protocol {
+                Protocol::Mqtt(session) => (Adapter::Mqtt, session.principal()),
+                Protocol::Amqp(session) => (Adapter::Amqp, session.principal()),
+                Protocol::Http(_) => continue,
+            };
+            let Some(principal) = principal else { continue };
+            if self.registry.recheck(adapter, principal).is_err() {
                 return self.retry.rechecks.push_front(key);
             }
         }

@@ -30,6 +30,9 @@ impl Shard {
             Producer::Http { connection, request } => {
                 self.answer_http(io, connection, request, accepted);
             }
+            Producer::Amqp { connection, number } => {
+                self.answer_amqp(io, connection, number, accepted);
+            }
         }
     }
 
@@ -99,6 +102,21 @@ impl Shard {
         }
     }
 
+    fn answer_amqp(&mut self, io: &mut Io<'_>, key: Key, number: u64, accepted: bool) {
+        let Some(connection) = self.plane.connections.by_key(key) else { return };
+        let (Protocol::Amqp(session), mut wire) = connection.parts() else { return };
+        session.answer(io, &mut wire, number, accepted);
+        let is_done = self.plane.draining && !session.owes_answers();
+        // Answers of one turn go out together.
+        if self.plane.flushes.last() != Some(&key) {
+            self.plane.flushes.push(key);
+        }
+        if is_done {
+            connection.flush(io);
+            self.end_with(io, key, ReasonCode::SERVER_SHUTTING_DOWN);
+        }
+    }
+
     /// Tells those who wait what the journals' last commits, or their failure, mean for them.
     pub(crate) fn settle_stored(&mut self, io: &mut Io<'_>) {
         while let Some(waiter) = self.plane.stored.next_durable() {
@@ -124,7 +142,8 @@ impl Shard {
 
     /// Counts the answer to a device whose message is durable.
     pub(crate) fn count_stored(&self, waiter: &Waiter) {
-        let is_device = matches!(waiter, Waiter::Mqtt { .. } | Waiter::Http { .. });
+        let is_device =
+            matches!(waiter, Waiter::Mqtt { .. } | Waiter::Http { .. } | Waiter::Amqp { .. });
         self.plane.metrics.stored_acknowledged.add(is_device.into());
     }
 
@@ -157,6 +176,9 @@ impl Shard {
             Waiter::Http { connection, request } => {
                 self.answer_http(io, connection, request, durable);
             }
+            Waiter::Amqp { connection, number } => {
+                self.answer_amqp(io, connection, number, durable);
+            }
             Waiter::Receipt { receipt } => {
                 let answer = if durable { Answer::Taken } else { Answer::Refused };
                 self.settle_receipt(io, receipt, answer);
@@ -186,7 +208,7 @@ impl Shard {
         let level =
             self.plane.connections.by_key(key).and_then(|connection| match &connection.protocol {
                 Protocol::Mqtt(session) => Some(session.level),
-                Protocol::Http(_) => None,
+                Protocol::Http(_) | Protocol::Amqp(_) => None,
             });
         match settled.answer {
             Answer::Taken | Answer::Nobody => {

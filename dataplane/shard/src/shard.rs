@@ -4,7 +4,9 @@ use crate::broker::{Broker, SessionStore, Walked};
 use crate::connections::{Connections, Hold, Key, Protocol};
 use crate::forward::{Arriving, Forwarded};
 use crate::gateways::Gateways;
-use crate::limits::{HANDSHAKES_PER_TURN, INBOX_PER_TURN, WALKS_PER_TURN};
+use crate::limits::{
+    AMQP_LINKS_MAX, AMQP_UPLOAD_CREDIT, HANDSHAKES_PER_TURN, INBOX_PER_TURN, WALKS_PER_TURN,
+};
 use crate::message::{Mailbox, Moved, PeerMessage};
 use crate::metrics::ShardMetrics;
 use crate::outbox::{Outbox, Peer};
@@ -12,7 +14,7 @@ use crate::plane::{Plane, Settings};
 use crate::ports::{LiveConsumer, Registry, Segments};
 use crate::retry::{RETRY, Retry};
 use crate::stored::{JournalKind, Stored};
-use crate::{http, mqtt};
+use crate::{amqp, http, mqtt};
 use fulcrum_journal::{Partition, WriteMode};
 use fulcrum_mqtt::ReasonCode;
 use fulcrum_ring::{
@@ -32,6 +34,8 @@ pub enum Speaks {
     Mqtt,
     /// HTTP.
     Http,
+    /// AMQP 1.0.
+    Amqp,
 }
 
 /// Everything a shard is made of.
@@ -109,6 +113,7 @@ impl Shard {
         let index = ShardIndex(parts.index);
         let plane = Plane {
             index,
+            amqp: Arc::new(amqp_settings()),
             settings: parts.settings,
             connections: Connections::default(),
             routes: Routes::default(),
@@ -204,14 +209,21 @@ impl Shard {
         }
     }
 
-    /// Ends an MQTT connection with a reason, where its version has a word for it.
+    /// Ends a connection with a reason, where its protocol has a word for it. MQTT 5's are the ones used here.
     pub(crate) fn end_with(&mut self, io: &mut Io<'_>, key: Key, reason: ReasonCode) {
         let reference = self.plane.settings.server_reference.as_deref();
         if let Some(connection) = self.plane.connections.by_key(key)
-            && let (Protocol::Mqtt(session), mut wire) = connection.parts()
-            && session.is_open()
+            && let (protocol, mut wire) = connection.parts()
             && let Some(output) = wire.output(io)
         {
+            let session = match protocol {
+                Protocol::Mqtt(session) if session.is_open() => session,
+                Protocol::Amqp(session) => {
+                    session.say_goodbye(farewell(reason), output);
+                    return self.end(io, key);
+                }
+                Protocol::Mqtt(_) | Protocol::Http(_) => return self.end(io, key),
+            };
             let going = reason == ReasonCode::SERVER_SHUTTING_DOWN && reference.is_some();
             let reason = if going { ReasonCode::USE_ANOTHER_SERVER } else { reason };
             mqtt::put_disconnect(session.level, reason, reference.filter(|_| going), output);
@@ -350,7 +362,7 @@ impl Shard {
     fn flush_transports(&mut self, io: &mut Io<'_>) {
         for key in std::mem::take(&mut self.plane.flushes) {
             if let Some(connection) = self.plane.connections.by_key(key) {
-                connection.wire().flush(io);
+                connection.flush(io);
             }
         }
     }
@@ -380,6 +392,27 @@ impl Shard {
     }
 }
 
+/// How much of an AMQP peer is borne: devices have a session or two and a link for each thing they send.
+fn amqp_settings() -> fulcrum_links::Settings {
+    fulcrum_links::Settings {
+        sessions_max: 8,
+        links_max: AMQP_LINKS_MAX,
+        // Every link may use its credit up.
+        unsettled_max: (AMQP_LINKS_MAX * AMQP_UPLOAD_CREDIT) as usize,
+        ..fulcrum_links::Settings::default()
+    }
+}
+
+/// What an AMQP peer is told when its connection ends.
+fn farewell(reason: ReasonCode) -> &'static str {
+    match reason {
+        ReasonCode::SERVER_SHUTTING_DOWN => "the node stops",
+        ReasonCode::NOT_AUTHORIZED => "the login is void, or was taken away",
+        ReasonCode::SERVER_BUSY => "the node's store has failed; its operator must look at it",
+        _ => "the node ends the connection",
+    }
+}
+
 fn unix_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
@@ -395,6 +428,7 @@ impl Handler for Shard {
         let Some((speaks, layers)) = self.speaks.get(&listener) else { return io.abort(id) };
         let protocol = match speaks {
             Speaks::Http => Protocol::Http(Box::new(http::Session::new())),
+            Speaks::Amqp => Protocol::Amqp(Box::new(amqp::Session::new())),
             Speaks::Mqtt => Protocol::Mqtt(mqtt::Session::new(now)),
         };
         let stack = match layers.is_plain() {
@@ -472,8 +506,10 @@ impl Handler for Shard {
         }
         let key = connection.key;
         self.leaving.remove(&id.index());
-        if let Protocol::Mqtt(session) = &mut connection.protocol {
-            session.closed(&mut self.plane, io, key);
+        match &mut connection.protocol {
+            Protocol::Mqtt(session) => session.closed(&mut self.plane, io, key),
+            Protocol::Amqp(session) => session.closed(&self.plane),
+            Protocol::Http(_) => {}
         }
         self.plane.connections.forget(connection);
         self.after_input(io);

@@ -39,6 +39,8 @@ pub(crate) enum Waiter {
     Forwarded { shard: ShardIndex, number: u64 },
     /// 202 to a device.
     Http { connection: Key, request: u64 },
+    /// Disposition to an AMQP device.
+    Amqp { connection: Key, number: u64 },
     /// The shard that has the producer's connection.
     Shard { shard: ShardIndex, id: u64 },
     /// The store may forget the command.

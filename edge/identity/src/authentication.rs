@@ -342,7 +342,7 @@ pub(crate) fn admit_device(
     let is_gateway = view.is_gateway(tenant.as_str(), device, &document)?;
     let messaging = match login.adapter {
         Adapter::Mqtt => MessagingRights::of_device(tenant_document, &id),
-        Adapter::Http => MessagingRights::default(),
+        Adapter::Http | Adapter::Amqp => MessagingRights::default(),
     };
     let peer = Peer::Device { device: id, is_gateway };
     Ok(Ok(admitted(tenant, tenant_document, peer, messaging)))
@@ -362,7 +362,7 @@ fn admit_application(
     let application = ApplicationId::parse(name).map_err(|_| Refusal::BadCredentials)?;
     let messaging = match login.adapter {
         Adapter::Mqtt => MessagingRights::of_application(tenant_document, &permissions),
-        Adapter::Http => MessagingRights::default(),
+        Adapter::Http | Adapter::Amqp => MessagingRights::default(),
     };
     let peer = Peer::Application { application, permissions };
     Ok(admitted(tenant, tenant_document, peer, messaging))

@@ -29,6 +29,8 @@ pub struct DeviceState {
     pub mqtt_enabled: bool,
     /// Whether the tenant allows HTTP.
     pub http_enabled: bool,
+    /// Whether the tenant allows AMQP.
+    pub amqp_enabled: bool,
     /// Whether the device is enabled; none if it is not registered.
     pub device_enabled: Option<bool>,
     /// Whether it can be a gateway for any other device.
@@ -41,6 +43,7 @@ impl DeviceState {
         let adapter_enabled = match adapter {
             Adapter::Mqtt => self.mqtt_enabled,
             Adapter::Http => self.http_enabled,
+            Adapter::Amqp => self.amqp_enabled,
         };
         match (self.tenant_enabled, self.device_enabled) {
             (None, _) => Err(Refusal::TenantUnknown),
@@ -222,6 +225,7 @@ fn state(
         tenant_enabled: tenant_document.as_ref().map(|tenant| tenant.enabled),
         mqtt_enabled: enabled(Adapter::Mqtt),
         http_enabled: enabled(Adapter::Http),
+        amqp_enabled: enabled(Adapter::Amqp),
         device_enabled: device_document.as_ref().map(|device| device.enabled),
         is_gateway,
     };

@@ -13,6 +13,8 @@ pub enum Adapter {
     Mqtt,
     /// HTTP.
     Http,
+    /// AMQP 1.0.
+    Amqp,
 }
 
 impl Adapter {
@@ -21,6 +23,7 @@ impl Adapter {
         match self {
             Adapter::Mqtt => "hono-mqtt",
             Adapter::Http => "hono-http",
+            Adapter::Amqp => "hono-amqp",
         }
     }
 }

@@ -14,7 +14,7 @@ use world::*;
 fn without_adapter(adapter: Adapter) -> Tenant {
     let other = match adapter {
         Adapter::Mqtt => Adapter::Http,
-        Adapter::Http => Adapter::Mqtt,
+        Adapter::Http | Adapter::Amqp => Adapter::Mqtt,
     };
     let setting = AdapterSetting {
         adapter_type: other.type_name().into(),

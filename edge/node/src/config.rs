@@ -20,6 +20,7 @@ pub struct Config {
     pub node: Node,
     pub mqtt: Option<Mqtt>,
     pub http: Option<Http>,
+    pub amqp: Option<Amqp>,
     /// More addresses, with TLS, WebSocket or PROXY protocol.
     #[serde(default)]
     pub listener: Vec<Listener>,
@@ -73,6 +74,14 @@ pub struct Mqtt {
 #[serde(deny_unknown_fields)]
 pub struct Http {
     /// Address and port of plain HTTP.
+    pub listen: SocketAddr,
+}
+
+/// `[amqp]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Amqp {
+    /// Address and port of plain AMQP 1.0.
     pub listen: SocketAddr,
 }
 
@@ -295,7 +304,7 @@ impl Config {
     fn complaint(&self) -> Option<String> {
         if self.listeners().is_empty() {
             return Some(
-                "expected [mqtt] or [http] with `listen`, or a [[listener]], or nobody can connect"
+                "expected [mqtt], [http] or [amqp] with `listen`, or a [[listener]], or nobody can connect"
                     .to_owned(),
             );
         }
@@ -342,10 +351,12 @@ impl Config {
     fn shared_address(&self) -> Option<String> {
         let mqtt = self.mqtt.as_ref().map(|mqtt| ("mqtt", mqtt.listen));
         let http = self.http.as_ref().map(|http| ("http", http.listen));
+        let amqp = self.amqp.as_ref().map(|amqp| ("amqp", amqp.listen));
         let more = self.listener.iter().map(|listener| ("listener", listener.listen));
         let all: Vec<_> = mqtt
             .into_iter()
             .chain(http)
+            .chain(amqp)
             .chain([("admin", self.admin.listen)])
             .chain(more)
             .collect();
@@ -397,11 +408,13 @@ impl Config {
         }
     }
 
-    /// Every listener, the plain ones of `[mqtt]` and `[http]` first.
+    /// Every listener, the plain ones of `[mqtt]`, `[http]` and `[amqp]` first.
     pub fn listeners(&self) -> Vec<Listener> {
         let mqtt = self.mqtt.as_ref().map(|mqtt| Listener::plain(mqtt.listen, Protocol::Mqtt));
         let http = self.http.as_ref().map(|http| Listener::plain(http.listen, Protocol::Http));
-        mqtt.into_iter().chain(http).chain(self.listener.iter().cloned()).collect()
+        let amqp = self.amqp.as_ref().map(|amqp| Listener::plain(amqp.listen, Protocol::Amqp));
+        let more = self.listener.iter().cloned();
+        mqtt.into_iter().chain(http).chain(amqp).chain(more).collect()
     }
 
     /// The journal of what MQTT sessions must not forget.
@@ -464,7 +477,7 @@ mod tests {
 
     #[test]
     fn values_out_of_range_say_the_range() {
-        assert!(refusal("[node]\ndata_dir = \"d\"\n").contains("[mqtt] or [http]"));
+        assert!(refusal("[node]\ndata_dir = \"d\"\n").contains("[mqtt], [http] or [amqp]"));
         assert!(refusal(&format!("{SMALLEST}[limits]\nmessage_bytes = 10\n")).contains("1024 to"));
         assert!(refusal(&SMALLEST.replace("\"d\"", "\"d\"\nshards = 0")).contains("1 to 256"));
         assert!(

@@ -45,6 +45,8 @@ pub enum Protocol {
     #[default]
     Mqtt,
     Http,
+    /// AMQP 1.0.
+    Amqp,
 }
 
 /// `[tls]`: the node's certificates. They are read again on SIGHUP; connections that are open keep theirs.
@@ -96,7 +98,7 @@ impl Listener {
             ));
         }
         let path = self.websocket.as_deref()?;
-        if self.speaks == Protocol::Http {
+        if self.speaks != Protocol::Mqtt {
             return Some(format!(
                 "listener {listen} has a websocket path; only MQTT is spoken over WebSocket"
             ));
@@ -196,6 +198,7 @@ impl Sockets {
         let speaks = match listener.speaks {
             Protocol::Mqtt => Speaks::Mqtt,
             Protocol::Http => Speaks::Http,
+            Protocol::Amqp => Speaks::Amqp,
         };
         for shard in &mut self.of_shards {
             let socket = bind_listener(found, true, BACKLOG).map_err(refused)?;

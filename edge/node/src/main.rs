@@ -45,7 +45,8 @@ With [uplink] (cloud, edge, key_file; see `fulcrum edge enrol --help`) the node 
 from the cloud and ships events there. Health and metrics are on [admin] listen, by default 127.0.0.1:9090:
 /started /readiness /liveness /metrics /status.
 
-A listener may speak HTTP (speaks = \"http\") or expect a proxy's header (proxy_protocol = true); with [tls]
+A listener may speak HTTP or AMQP 1.0 (speaks = \"http\", \"amqp\"; plain ones have [http] and [amqp] with listen) or
+expect a proxy's header (proxy_protocol = true); with [tls]
 client_certificates = \"optional\" clients may show a certificate instead of a password.
 
 SIGHUP reads the certificates again. Stop it with SIGTERM or Ctrl-C: it commits what it has acknowledged, tries to ship it, and exits with 0.";

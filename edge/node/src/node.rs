@@ -62,6 +62,7 @@ pub fn run(config: Config) -> Result<(), Error> {
     let addresses = Addresses {
         mqtt: sockets.first(Protocol::Mqtt),
         http: sockets.first(Protocol::Http),
+        amqp: sockets.first(Protocol::Amqp),
         all: sockets.addresses.clone(),
         admin: admin.local_addr()?,
     };
@@ -240,6 +241,7 @@ impl Cloud {
 struct Addresses {
     mqtt: Option<SocketAddr>,
     http: Option<SocketAddr>,
+    amqp: Option<SocketAddr>,
     all: Vec<(Protocol, SocketAddr)>,
     admin: SocketAddr,
 }
@@ -272,6 +274,7 @@ async fn supervise(node: Supervised) -> Result<(), Error> {
         shards = node.shards.handles.len(),
         mqtt = node.addresses.mqtt.map(tracing::field::display),
         http = node.addresses.http.map(tracing::field::display),
+        amqp = node.addresses.amqp.map(tracing::field::display),
         listeners = ?node.addresses.all,
         admin = %node.addresses.admin,
         cloud,

@@ -329,6 +329,7 @@ fn identity_adapter(adapter: Adapter) -> fulcrum_identity::Adapter {
     match adapter {
         Adapter::Mqtt => fulcrum_identity::Adapter::Mqtt,
         Adapter::Http => fulcrum_identity::Adapter::Http,
+        Adapter::Amqp => fulcrum_identity::Adapter::Amqp,
     }
 }
 

@@ -198,9 +198,15 @@ impl Session {
             Ok(will) => will,
             Err(reason) => return self.turn_away(turn, reason),
         };
-        if self.counted.is_none() && !self.count_connection(turn.plane, &principal) {
-            turn.plane.metrics.refused_connection_limit.add(1);
-            return self.turn_away(turn, ReasonCode::QUOTA_EXCEEDED);
+        if self.counted.is_none() {
+            match Counted::begin(turn.plane, &principal) {
+                Ok(counted) => self.counted = counted,
+                Err(LimitReached) => {
+                    // Hono: 0x05, MQTT 5: 0x97.
+                    turn.plane.metrics.refused_connection_limit.add(1);
+                    return self.turn_away(turn, ReasonCode::QUOTA_EXCEEDED);
+                }
+            }
         }
         // The device API has sessions as long as their connections, and no wills, as Hono has it.
         let login = match principal.role {
@@ -278,18 +284,6 @@ impl Session {
         let waiter = Waiter::Held { connection: turn.wire.key };
         plane.broker.log.stored.wait(JournalTicket(ticket), waiter);
         Flow::Again(Hold::Commit)
-    }
-
-    /// Counts the connection where its tenant has a limit; false if that is reached (Hono: 0x05, MQTT 5: 0x97).
-    fn count_connection(&mut self, plane: &mut Plane, principal: &Principal) -> bool {
-        let Some(limit) = principal.connections_max else { return true };
-        let count = plane.registry.connections_of(&principal.tenant);
-        if count.fetch_add(1, Ordering::Relaxed) >= limit {
-            count.fetch_sub(1, Ordering::Relaxed);
-            return false;
-        }
-        self.counted = Some(Counted(count));
-        true
     }
 
     /// The will as it is published should the connection end without DISCONNECT [MQTT-3.1.2-8]. One to the device API is
@@ -402,6 +396,25 @@ impl Session {
 
 /// A connection that counts against its tenant's limit for as long as this lives.
 pub(crate) struct Counted(Arc<AtomicU64>);
+
+/// The tenant has as many connections as it may.
+pub(crate) struct LimitReached;
+
+impl Counted {
+    /// Counts a connection, where its tenant has a limit.
+    pub(crate) fn begin(
+        plane: &mut Plane,
+        principal: &Principal,
+    ) -> Result<Option<Counted>, LimitReached> {
+        let Some(limit) = principal.connections_max else { return Ok(None) };
+        let count = plane.registry.connections_of(&principal.tenant);
+        if count.fetch_add(1, Ordering::Relaxed) >= limit {
+            count.fetch_sub(1, Ordering::Relaxed);
+            return Err(LimitReached);
+        }
+        Ok(Some(Counted(count)))
+    }
+}
 
 impl Drop for Counted {
     fn drop(&mut self) {

@@ -21,8 +21,11 @@ mod session;
 mod subscribe;
 mod topics;
 
+pub(crate) use connect::Counted;
 pub(crate) use content::{Alias, Content, Recipient};
 pub(crate) use device_errors::{Failure, Sequel};
 pub(crate) use reply::{put_disconnect, put_pubcomp, put_pubrel};
 pub(crate) use session::{Outgoing, Session};
-pub(crate) use topics::{decode_request_id, is_response_status};
+pub(crate) use topics::{
+    PublishTopic, TopicError, decode_request_id, is_response_status, parse_publish,
+};

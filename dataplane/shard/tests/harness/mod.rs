@@ -269,6 +269,7 @@ impl Segments for FakeSegments {
 pub struct Node {
     pub mqtt: Vec<SocketAddr>,
     pub http: Vec<SocketAddr>,
+    pub amqp: Vec<SocketAddr>,
     pub handles: Vec<ShardHandle>,
     pub metrics: Vec<Arc<ShardMetrics>>,
     pub store: Arc<Mutex<Store>>,
@@ -313,6 +314,7 @@ impl Node {
         let mut node = Node {
             mqtt: Vec::new(),
             http: Vec::new(),
+            amqp: Vec::new(),
             handles: mailboxes.iter().cloned().map(ShardHandle::new).collect(),
             metrics: (0..shards).map(|_| Arc::default()).collect(),
             store,
@@ -324,6 +326,8 @@ impl Node {
         for (index, ((partition, tail), kept)) in partitions.into_iter().zip(sessions).enumerate() {
             let mqtt = bind_listener("127.0.0.1:0".parse().unwrap(), false, 128).unwrap();
             let http = bind_listener("127.0.0.1:0".parse().unwrap(), false, 128).unwrap();
+            let amqp = bind_listener("127.0.0.1:0".parse().unwrap(), false, 128).unwrap();
+            node.amqp.push(amqp.local_addr().unwrap());
             node.mqtt.push(mqtt.local_addr().unwrap());
             PLACES.lock().unwrap().insert(mqtt.local_addr().unwrap(), (index as u16, shards));
             node.http.push(http.local_addr().unwrap());
@@ -361,6 +365,7 @@ impl Node {
                     listeners: vec![
                         (mqtt, Speaks::Mqtt, Layers::default()),
                         (http, Speaks::Http, Layers::default()),
+                        (amqp, Speaks::Amqp, Layers::default()),
                     ],
                     sessions,
                     partition,
