@@ -17,11 +17,12 @@ const FILE_LINES_MAX: usize = 800;
 
 /// What each crate may depend on among our own. Dependencies point one way:
 /// wire, router, journal, sessions, transport, ring <- shard <- node; contract <- domain <- functions.
-const MAY_USE: [(&str, &[&str]); 23] = [
+const MAY_USE: [(&str, &[&str]); 24] = [
     ("fulcrum-ring", &[]),
     ("fulcrum-frame", &[]),
     ("fulcrum-mqtt", &[]),
     ("fulcrum-amqp", &[]),
+    ("fulcrum-links", &["fulcrum-amqp"]),
     ("fulcrum-http", &[]),
     ("fulcrum-router", &[]),
     ("fulcrum-journal", &["fulcrum-frame"]),
@@ -81,11 +82,12 @@ const MAY_USE: [(&str, &[&str]); 23] = [
 ];
 
 /// Crates of the data plane: synchronous, so no async runtime may get in.
-const DATA_PLANE: [&str; 10] = [
+const DATA_PLANE: [&str; 11] = [
     "fulcrum-ring",
     "fulcrum-frame",
     "fulcrum-mqtt",
     "fulcrum-amqp",
+    "fulcrum-links",
     "fulcrum-http",
     "fulcrum-router",
     "fulcrum-journal",
