@@ -34,8 +34,8 @@ Examples:
 
 #[derive(Debug, Subcommand)]
 enum Chore {
-    /// Everything: format, documents, lints, Rust tests, fuzz corpora, the load test runner's own tests, conformance to
-    /// MQTT, real clients, the demo's proof.
+    /// Everything: format, documents, lints, Rust tests, fuzz corpora, the own tests of the runners of load tests and of
+    /// other kernels, conformance to MQTT, real clients, the demo's proof.
     Test {
         /// Without conformance tests, real clients and the demo.
         #[arg(long)]
@@ -125,6 +125,7 @@ fn test(quick: bool, steps: &mut Steps) -> Result<(), Failure> {
         steps.step("documents", documents::check),
         steps.step("statements of MQTT", conformance::check),
         steps.step("load test runner", test_load_runner),
+        steps.step("runner of tests on other kernels", test_kernel_runner),
         steps.cargo("lints", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
     ];
     let built = steps.cargo("build", &["test", "--workspace", "--no-run"]);
@@ -153,6 +154,14 @@ fn test_load_runner(root: &Path) -> Result<(), Failure> {
     let mut command = Cargo::plain("python3", root);
     command.args(["-m", "unittest", "discover", "--start-directory", "loadtests"]);
     command.args(["--top-level-directory", "loadtests"]);
+    command.env("PYTHONDONTWRITEBYTECODE", "1");
+    Cargo::run(command)
+}
+
+/// What of it needs no virtual machine.
+fn test_kernel_runner(root: &Path) -> Result<(), Failure> {
+    let mut command = Cargo::plain("python3", root);
+    command.args(["-m", "unittest", "discover", "--start-directory", "tests/kernels"]);
     command.env("PYTHONDONTWRITEBYTECODE", "1");
     Cargo::run(command)
 }
