@@ -5,7 +5,7 @@
 mod harness;
 
 use std::fs::{File, OpenOptions};
-use std::io::Error;
+use std::io::{Error, Read};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -178,12 +178,10 @@ fn a_sync_that_fails_after_a_good_write_is_a_failure() {
 #[test]
 fn a_short_write_is_a_failure_even_though_bytes_were_taken() {
     // A pipe nobody reads takes 64 KiB at once, and the kernel reports that much.
-    let (reader, writer) = std::io::pipe().unwrap();
+    let (mut reader, writer) = std::io::pipe().unwrap();
     let file = File::from(std::os::fd::OwnedFd::from(writer));
-    let late = std::thread::spawn(move || {
-        std::thread::sleep(Duration::from_millis(100));
-        drop(reader);
-    });
+    // It goes once the write has begun, however long that takes.
+    let late = std::thread::spawn(move || reader.read_exact(&mut [0]).unwrap());
     let results = write_all(file, WriteMode::BufferedThenSync, vec![buffer(&pattern(1, 300_000))]);
     assert_eq!(results[0].as_ref().unwrap_err().kind(), std::io::ErrorKind::WriteZero);
     late.join().unwrap();

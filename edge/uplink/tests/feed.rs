@@ -59,7 +59,10 @@ fn a_restart_goes_on_behind_the_cursor_and_a_new_feed_starts_over() {
     });
     let acme = TenantId::parse("acme").unwrap();
     eventually("the old feed's state goes", || node.identity.tenant(&acme).unwrap().is_none());
-    assert!(node.told.lock().unwrap().applied.iter().any(|page| page.all));
+    // Only then is the node told of it.
+    eventually("everything is told", || {
+        node.told.lock().unwrap().applied.iter().any(|page| page.all)
+    });
     node.stop();
 }
 
