@@ -23,6 +23,8 @@ PROGRAMS = {
     "mkfs.ext4": "e2fsprogs",
     "openssl": "openssl",
     "strip": "binutils",
+    "prlimit": "util-linux",
+    "curl": "curl",
 }
 
 

@@ -77,11 +77,16 @@ def run(options):
     programs = given(options.binaries) if options.binaries else built(profile)
     tests = built_tests() if not is_idle and "crates" in names else []
     order = {"idle": idle_order(options)} if is_idle else {"checks": names}
-    vmlinuz, initramfs, disk = next((kernel / "boot").glob("vmlinuz-*")), cache / "initramfs", cache / "disk"
-    initramfs.write_bytes(root_tree(kernel, programs, tests, order, cache).archive())
+    # Checks and idle, and different kernels, may run beside each other.
+    run_name = f"{options.what}-{options.kernel}"
+    scratch = cache / run_name
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir()
+    vmlinuz, initramfs, disk = next((kernel / "boot").glob("vmlinuz-*")), scratch / "initramfs", scratch / "disk"
+    initramfs.write_bytes(root_tree(kernel, programs, tests, order, scratch).archive())
     machine.disk(disk, DISK_MIB)
     memory = options.memory_mib or (IDLE_MEMORY_MIB if is_idle else CHECK_MEMORY_MIB)
-    log = options.log or cache / f"{options.what}-{options.kernel}.log"
+    log = options.log or cache / f"{run_name}.log"
     log.unlink(missing_ok=True)
     release = vmlinuz.name.removeprefix("vmlinuz-")
     whose = options.binaries or f"{profile} binaries"
@@ -92,7 +97,7 @@ def run(options):
             print(shown, flush=True)
         if verdict.has_ended:
             break
-    disk.unlink(missing_ok=True)
+    shutil.rmtree(scratch)
     if verdict.figures:
         print(json.dumps(verdict.figures, indent=1))
     failures = verdict.failures()
@@ -116,7 +121,7 @@ def idle_order(options):
     return {"connections": options.connections, "seconds": options.seconds, "most_bytes": IDLE_BYTES_MAX}
 
 
-def root_tree(kernel, programs, tests, order, cache):
+def root_tree(kernel, programs, tests, order, scratch):
     """Everything that is in the machine."""
     tree = Tree()
     for folder in ("/proc", "/sys", "/dev", "/tmp", "/data", "/etc", str(TARGET / "tmp")):
@@ -124,20 +129,20 @@ def root_tree(kernel, programs, tests, order, cache):
     tree.copy(HERE / "guest" / "init", "/init")
     tree.file("/etc/hosts", b"127.0.0.1 localhost\n")
     tree.file("/etc/passwd", b"root:x:0:0:root:/tmp:/bin/sh\n")
-    for program in ("busybox", "mosquitto_pub", "mosquitto_sub"):
+    for program in ("busybox", "mosquitto_pub", "mosquitto_sub", "prlimit", "curl"):
         tree.program(shutil.which(program), f"/bin/{program}")
     tree.python()
     for path in programs:
-        tree.program(stripped(path, cache), f"/bin/{path.name}")
+        tree.program(stripped(path, scratch), f"/bin/{path.name}")
     for path in tests:
-        tree.program(stripped(path, cache), f"/kernels/crates/{path.name}")
+        tree.program(stripped(path, scratch), f"/kernels/crates/{path.name}")
     for path in (HERE / "guest").glob("*.py"):
         tree.copy(path, f"/kernels/guest/{path.name}")
     for name in ("__init__", "seed"):
         tree.copy(ROOT / "loadtests" / "runner" / f"{name}.py", f"/kernels/runner/{name}.py")
     for path in (ROOT / "loadtests" / "scenarios").glob("*.toml"):
         tree.copy(path, f"/kernels/scenarios/{path.name}")
-    made = certificates.made(cache / "certificates")
+    made = certificates.made(scratch / "certificates")
     for path in (made.authority, made.certificate, made.key):
         tree.copy(path, f"/kernels/certificates/{path.name}")
     # Either place, as the package's release has it.
@@ -178,10 +183,9 @@ def cargo(*arguments):
     return finished.stdout
 
 
-def stripped(program, cache):
+def stripped(program, scratch):
     """A copy without debug information, which is most of it."""
-    small = cache / "stripped" / program.name
-    small.parent.mkdir(exist_ok=True)
+    small = scratch / program.name
     subprocess.run(["strip", "--strip-debug", "-o", small, program], check=True)
     return small
 

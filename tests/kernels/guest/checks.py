@@ -239,10 +239,15 @@ def crates():
     programs = sorted(path for path in CRATE_TESTS.iterdir() if os.access(path, os.X_OK))
     if not programs:
         raise Failed("no tests were built")
-    count = 0
+    count, failures = 0, []
     for program in programs:
-        printed = ran([program, "--test-threads", "2"], timeout=400)
-        count += sum(int(line.split()[3]) for line in printed.splitlines() if line.startswith("test result: ok"))
+        try:
+            printed = ran([program, "--test-threads", "2"], timeout=400)
+            count += sum(int(line.split()[3]) for line in printed.splitlines() if line.startswith("test result: ok"))
+        except Failed as failure:
+            failures.append(str(failure))
+    if failures:
+        raise Failed("\n".join(failures))
     return f"{count} tests in {len(programs)} programs"
 
 

@@ -53,9 +53,9 @@ def measured(report, connections, seconds, most_bytes):
         "bytes_per_connection": each,
         "resident_mib_alone": idle["resident_mib_alone"],
         "resident_mib": idle["resident_mib"],
-        "connecting": result["connecting"],
+        "connecting_seconds": result["connecting"]["seconds"],
         "kernel_and_driver_kib": at_most["kernel"] - kernel_before,
-        "node_kib": {name: [before[name], at_most["parts"][name]] for name in PARTS},
+        "node_kib": {name: f"{before[name]} to {at_most['parts'][name]}" for name in PARTS},
         "largest_mappings_kib": at_most["largest"],
     })  # fmt: skip
     text = f"{each:.0f} B for each of {result['connections']} connections ({idle['resident_mib_alone']:.1f} MiB alone, {idle['resident_mib']:.1f} MiB with them)"
@@ -89,7 +89,7 @@ def largest(pid, count=12):
             name += f" of {fields[1]} KiB"
         elif fields[0] == "Rss:":
             found.append((int(fields[1]), name))
-    return sorted(found, reverse=True)[:count]
+    return [f"{kib} {name}" for kib, name in sorted(found, reverse=True)[:count]]
 
 
 def kernel_kib():
