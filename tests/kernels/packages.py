@@ -26,6 +26,7 @@ PROGRAMS = {
     "prlimit": "util-linux",
     "curl": "curl",
 }
+FILES = {KEYRING: "debian-archive-keyring", "/etc/ssl/certs/ca-certificates.crt": "ca-certificates"}
 
 
 class Unusable(Exception):
@@ -37,8 +38,7 @@ def install_missing():
     # Debian puts mkfs where an ordinary user's PATH does not look.
     os.environ["PATH"] += ":/usr/sbin:/sbin"
     missing = {package for program, package in PROGRAMS.items() if not shutil.which(program)}
-    if not os.path.exists(KEYRING):
-        missing.add("debian-archive-keyring")
+    missing |= {package for file, package in FILES.items() if not os.path.exists(file)}
     if not missing:
         return
     command = ["apt-get", "install", "--yes", "--no-install-recommends", *sorted(missing)]

@@ -27,6 +27,7 @@ TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 CRATES = ("fulcrum-ring", "fulcrum-maintenance", "fulcrum-uplink")
 # Packages under test; each has one program of its name.
 PROGRAMS = ("fulcrum-edge", "fulcrum", "fulcrum-load")
+AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
 CHECK_MEMORY_MIB, IDLE_MEMORY_MIB, DISK_MIB = 3_072, 8_192, 4_096
 # The target for an idle connection.
 IDLE_BYTES_MAX = 1_024
@@ -131,6 +132,8 @@ def root_tree(kernel, programs, tests, order, scratch):
     tree.file("/etc/passwd", b"root:x:0:0:root:/tmp:/bin/sh\n")
     for program in ("busybox", "mosquitto_pub", "mosquitto_sub", "prlimit", "curl"):
         tree.program(shutil.which(program), f"/bin/{program}")
+    # The uplink's tests want authorities to distrust.
+    tree.copy(AUTHORITIES, AUTHORITIES)
     tree.python()
     for path in programs:
         tree.program(stripped(path, scratch), f"/bin/{path.name}")
