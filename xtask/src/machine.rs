@@ -25,7 +25,7 @@ const MQTTJS: &str = "tests/mqtt/mqttjs/package.json";
 
 /// What the tests with real clients are run with.
 pub struct Clients {
-    /// A Python that has paho-mqtt and pytest.
+    /// A Python that has paho-mqtt, Qpid Proton and pytest.
     pub python: PathBuf,
     /// The folder where Node.js finds MQTT.js.
     pub node_modules: PathBuf,

@@ -41,7 +41,7 @@ enum Chore {
         #[arg(long)]
         quick: bool,
     },
-    /// Tests with paho-mqtt, mosquitto_pub, mosquitto_sub and curl against a real node and a real local cloud.
+    /// Tests with paho-mqtt, mosquitto_pub, mosquitto_sub, Qpid Proton and curl against a real node and a real local cloud.
     Clients {
         /// Only tests whose name contains this.
         #[arg(long, short)]
