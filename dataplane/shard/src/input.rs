@@ -236,7 +236,7 @@ impl Shard {
         let hold = std::mem::replace(&mut connection.hold, Hold::Closing);
         let void = match &connection.protocol {
             Protocol::Mqtt(session) => session.is_void(now),
-            Protocol::Amqp(session) => session.is_void(self.plane.now_ms),
+            Protocol::Amqp(session) => session.is_void(now),
             Protocol::Http(_) => false,
         };
         if void {

@@ -314,6 +314,19 @@ fn who_is_refused_is_told_in_the_words_of_the_protocol() {
 }
 
 #[test]
+fn a_connection_ends_when_the_token_it_was_opened_with_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path(), 1);
+    let begun = Instant::now();
+    let mut brief = Device::connect(node.amqp[0], "brief@t");
+    assert_eq!(brief.closed, None);
+    brief.until(|device| device.closed.is_some(), b"");
+    assert_eq!(brief.closed.as_deref(), Some("amqp:connection:forced"));
+    assert!(begun.elapsed() > Duration::from_millis(1200), "{:?}", begun.elapsed());
+    node.stop();
+}
+
+#[test]
 fn a_connection_that_says_nothing_or_garbage_ends() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start(dir.path(), 1);

@@ -33,6 +33,8 @@ pub(crate) struct Session {
     /// Made with the first bytes: what is offered for a login depends on the transport's handshake.
     connection: Option<Box<Connection>>,
     principal: Option<Principal>,
+    /// When what it has shown is void.
+    valid_until: Option<Instant>,
     /// The peer has opened the connection, and may have links.
     is_open: bool,
     /// Counted against the tenant's connections.
@@ -56,6 +58,7 @@ impl Session {
         Session {
             connection: None,
             principal: None,
+            valid_until: None,
             is_open: false,
             counted: None,
             uploads: HashMap::new(),
@@ -74,7 +77,8 @@ impl Session {
         self.principal.as_ref()
     }
 
-    /// When the peer, or the registry, will have been silent for too long, or has to see that this end is alive.
+    /// When the peer, or the registry, will have been silent for too long, or has to see that this end is alive, or what it
+    /// has shown is void.
     pub(crate) fn deadline(
         &self,
         last_input: Instant,
@@ -82,15 +86,16 @@ impl Session {
     ) -> Option<Instant> {
         match (self.asking_since, &self.connection) {
             (Some(since), _) => Some(since + connect_timeout),
-            (None, Some(connection)) if self.is_open => connection.next_timeout(),
+            (None, Some(connection)) if self.is_open => {
+                connection.next_timeout().into_iter().chain(self.valid_until).min()
+            }
             _ => Some(last_input + connect_timeout),
         }
     }
 
-    /// Whether the token it logged in with is void.
-    pub(crate) fn is_void(&self, now_ms: u64) -> bool {
-        let until = self.principal.as_ref().and_then(|principal| principal.valid_until_ms);
-        until.is_some_and(|until| until <= now_ms)
+    /// Whether what the peer has shown is void at `now`.
+    pub(crate) fn is_void(&self, now: Instant) -> bool {
+        self.valid_until.is_some_and(|until| until <= now)
     }
 
     /// Shows a patient peer that this end is alive; false if the peer is given up.
@@ -238,6 +243,9 @@ impl Session {
                 return false;
             }
         };
+        self.valid_until = principal.valid_until_ms.map(|until_ms| {
+            turn.plane.now + Duration::from_millis(until_ms.saturating_sub(turn.plane.now_ms))
+        });
         self.principal = Some(principal);
         turn.plane.metrics.connections_authenticated.add(1);
         if let (Some(connection), Some(output)) = (&mut self.connection, turn.wire.output(turn.io))

@@ -82,7 +82,7 @@ impl Registry for FakeRegistry {
                     false => Role::Device,
                 },
                 messaging: rights(name),
-                valid_until_ms: None,
+                valid_until_ms: name.starts_with("brief").then(|| unix_ms() + 1500),
                 connections_max: (tenant == "small").then_some(2),
             }),
         };
@@ -203,6 +203,12 @@ impl Registry for FakeRegistry {
         let present = &mut self.store.lock().unwrap().present;
         present.retain(|present| present.strip_prefix('+') != Some(&**gateway));
     }
+}
+
+/// Milliseconds since the Unix epoch.
+fn unix_ms() -> u64 {
+    let now = std::time::SystemTime::now();
+    now.duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as u64
 }
 
 /// Runs of nodes so far.
