@@ -159,6 +159,11 @@ impl Connection {
         silence.into_iter().chain(self.heartbeat_at).min()
     }
 
+    /// The peer was silent because it was not read from: its time counts anew.
+    pub fn excuse_silence(&mut self, now: Instant) {
+        self.last_input = now;
+    }
+
     /// Gives up a silent peer, and shows a patient one that this end is alive (part 2, 2.4.5).
     pub fn handle_timeout(&mut self, now: Instant, out: &mut Vec<u8>) -> Option<Event<'static>> {
         if self.phase == Phase::Over {

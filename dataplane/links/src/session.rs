@@ -125,11 +125,8 @@ impl Session {
     /// Gives a link a handle; `None` if there are as many as there may be.
     pub(crate) fn settle_in(&mut self, link: Link, settings: &Settings) -> Option<LinkRef> {
         let free = self.links.iter().position(Option::is_none).unwrap_or(self.links.len());
-        let most = settings.links_max as usize;
-        // The peer names its own ends with handles of its own; how many of this end's it takes it has said.
-        let of_peer =
-            link.remote_handle.is_some() || free as u64 <= u64::from(self.remote_links_max);
-        if free >= most || !of_peer {
+        // This end's handles are bounded by what the peer takes, in an answer too (part 2, 2.7.2).
+        if free >= settings.links_max as usize || free as u64 > u64::from(self.remote_links_max) {
             return None;
         }
         if free == self.links.len() {

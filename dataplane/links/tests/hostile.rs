@@ -193,6 +193,31 @@ fn sessions_and_links_are_bounded_on_both_sides_of_the_limit() {
 }
 
 #[test]
+fn no_link_is_answered_with_a_handle_the_peer_does_not_take() {
+    let mut raw = Raw::opened(Settings::default());
+    let Performative::Begin(begin) = begin() else { unreachable!() };
+    raw.frame(1, Performative::Begin(Begin { handle_max: 1, ..begin }));
+    raw.server.take_seen();
+    // Its own handles are higher than that: those are bounded by what this end takes.
+    raw.frame(1, attach(7, "a", Role::Sender));
+    raw.frame(1, attach(8, "b", Role::Sender));
+    let handles: Vec<u32> = raw
+        .server
+        .take_seen()
+        .into_iter()
+        .map(|seen| match seen {
+            Seen::Asked(link, ..) => link.handle,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(handles, [0, 1]);
+    raw.frame(1, attach(9, "c", Role::Sender));
+    let (scope, condition) = broken(&mut raw);
+    assert_eq!(scope, Scope::Session(SessionId(1)));
+    assert_eq!(condition, "amqp:resource-limit-exceeded");
+}
+
+#[test]
 fn numbers_that_wrap_around_are_in_order() {
     let mut raw = Raw::opened(Settings::default());
     let link = raw.sender(0, 100);

@@ -137,6 +137,14 @@ impl Connection {
         )
     }
 
+    /// The peer's silence counts from now: until now it was this node that kept the connection silent.
+    pub(crate) fn excuse_silence(&mut self, now: Instant) {
+        self.last_input = now;
+        if let Protocol::Amqp(session) = &mut self.protocol {
+            session.excuse_silence(now);
+        }
+    }
+
     /// Sets the timer for the present deadline; false when that is over.
     pub(crate) fn watch_silence(
         &mut self,

@@ -1,5 +1,7 @@
 //! Who is on the other end of a connection, as the data plane sees it.
 
+use crate::limits::AUTHORISED_DEVICES_MAX;
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -57,6 +59,25 @@ pub struct MessagingRights {
     pub publish: Vec<Box<str>>,
     /// It may subscribe to filters these cover.
     pub subscribe: Vec<Box<str>>,
+}
+
+/// Devices a gateway may act for, each with the registry's version when that was said.
+#[derive(Default)]
+pub(crate) struct Authorised(HashMap<String, u64>);
+
+impl Authorised {
+    /// Whether it may, as of this version.
+    pub(crate) fn holds(&self, device: &str, version: u64) -> bool {
+        self.0.get(device) == Some(&version)
+    }
+
+    /// It may. Who acts for more than are remembered is asked about again.
+    pub(crate) fn note(&mut self, device: String, version: u64) {
+        if self.0.len() >= AUTHORISED_DEVICES_MAX {
+            self.0.clear();
+        }
+        self.0.insert(device, version);
+    }
 }
 
 /// What a peer shows to prove who it is.

@@ -249,7 +249,7 @@ impl Shard {
         goes_on: bool,
     ) {
         let key = connection.key;
-        connection.last_input = self.plane.now;
+        connection.excuse_silence(self.plane.now);
         connection.watch_silence(io, self.plane.now, self.plane.settings.connect_timeout);
         self.plane.connections.put(connection);
         if goes_on {

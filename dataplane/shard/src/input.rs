@@ -118,7 +118,7 @@ impl Shard {
             return self.plane.connections.put(connection);
         }
         connection.hold = Hold::None;
-        connection.last_input = self.plane.now;
+        connection.excuse_silence(self.plane.now);
         self.process_kept(io, &mut connection);
         end_if_finished(io, &mut connection);
         if connection.hold == Hold::None {
@@ -217,7 +217,7 @@ impl Shard {
         let now = self.plane.now;
         let Some(connection) = self.plane.connections.by_key(key) else { return };
         if connection.is_kept_waiting() {
-            connection.last_input = now;
+            connection.excuse_silence(now);
         }
         if let Some(stack) = &mut connection.stack {
             // Here at the latest a connection is idle: greeted, or a keep-alive has passed.

@@ -108,6 +108,10 @@ const _: () = assert!(UNACKNOWLEDGED_MAX < u16::MAX as usize);
 /// it are filled by one device.
 pub const AMQP_UPLOAD_CREDIT: u32 = 100;
 
+/// Messages of one AMQP connection that wait for an answer, on all of its links together: as many as an MQTT client may have.
+/// Outstanding deliveries are shared by the tenants of a shard.
+pub const AMQP_UNANSWERED_MAX: usize = RECEIVE_MAX as usize;
+
 /// Links of one AMQP session.
 pub const AMQP_LINKS_MAX: u32 = 64;
 

@@ -57,6 +57,9 @@ pub(crate) enum Producer {
     Amqp { connection: Key, number: u64 },
 }
 
+/// Content type of a message that says only that it is there (Hono).
+pub(crate) const EMPTY_NOTIFICATION: &str = "application/vnd.eclipse-hono-empty-notification";
+
 /// A message of a device, before it becomes a frame.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Inbound<'a> {

@@ -106,12 +106,17 @@ impl Shard {
         let Some(connection) = self.plane.connections.by_key(key) else { return };
         let (Protocol::Amqp(session), mut wire) = connection.parts() else { return };
         session.answer(io, &mut wire, number, accepted);
-        let is_done = self.plane.draining && !session.owes_answers();
+        let (is_done, has_room) =
+            (self.plane.draining && !session.owes_answers(), session.has_room());
         // Answers of one turn go out together.
         if self.plane.flushes.last() != Some(&key) {
             self.plane.flushes.push(key);
         }
+        if has_room {
+            self.plane.release(key, Hold::Pipeline);
+        }
         if is_done {
+            let Some(connection) = self.plane.connections.by_key(key) else { return };
             connection.flush(io);
             self.end_with(io, key, ReasonCode::SERVER_SHUTTING_DOWN);
         }

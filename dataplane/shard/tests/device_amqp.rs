@@ -314,6 +314,42 @@ fn who_is_refused_is_told_in_the_words_of_the_protocol() {
 }
 
 #[test]
+fn a_connection_has_only_so_many_messages_unanswered_whatever_its_links() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path(), 1);
+    // It takes messages and does not answer.
+    let mut application = Client::connect(node.mqtt[0], "app@t");
+    application.subscribe("telemetry/t/#", 1);
+    let mut device = Device::connect(node.amqp[0], "d1@t");
+    for number in 0..10 {
+        let link = device.sender(&format!("up{number}"));
+        for token in 0..100 {
+            device.send(link, number * 100 + token, false, "telemetry", b"x");
+        }
+    }
+    device.work();
+    node.wait_for("a thousand to wait", |node| {
+        node.total(|metrics| metrics.deliveries_waiting.value()) == 1000
+    });
+    let one_more = device.sender("one more");
+    for token in 1000..1100 {
+        device.send(one_more, token, false, "telemetry", b"x");
+    }
+    device.work();
+    node.wait_for("as many to wait as may", |node| {
+        node.total(|metrics| metrics.deliveries_waiting.value()) == 1024
+    });
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(node.total(|metrics| metrics.deliveries_waiting.value()), 1024);
+    // The others are taken once these are answered: with the consumer, all are given back.
+    drop(application);
+    device.until(|device| device.fates.len() == 1100, b"");
+    assert!(device.fates.values().all(|fate| fate == "released"));
+    drop(device);
+    node.stop();
+}
+
+#[test]
 fn a_connection_ends_when_the_token_it_was_opened_with_does() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start(dir.path(), 1);

@@ -24,8 +24,8 @@ SWITCH = Path("/proc/sys/kernel/io_uring_disabled")
 LOGIN = ("-u", DEVICE, "-P", seed.DEVICE_PASSWORD)
 # Crates with an event loop of the kernel under them, tested as they are.
 CRATE_TESTS = Path("/kernels/crates")
-# Of those, the ones that count on a processor's speed, which an emulated one with unoptimised code does not have: they move
-# 24 MiB and wait ten seconds for it, or want so many moves in the time that takes.
+# Of those, the ones that failed here: they move 24 MiB and wait ten seconds for it, or want so many moves in the time that
+# takes, and an emulated processor with unoptimised code is slow. That this is why they fail is presumed, not proven.
 TIMED = (
     "connections_wander_between_two_rings_under_load_and_no_byte_is_lost_or_doubled",
     "output_that_cannot_leave_closes_instead",

@@ -3,8 +3,8 @@
 use super::upload::{Arrived, Upload, Verdict};
 use crate::connections::Hold;
 use crate::flow::Step;
-use crate::identity::{Adapter, Login, Password, Principal, Refusal, Role};
-use crate::limits::{AMQP_ASSEMBLED_MESSAGES_MAX, AMQP_UPLOAD_CREDIT, AUTHORISED_DEVICES_MAX};
+use crate::identity::{Adapter, Authorised, Login, Password, Principal, Refusal, Role};
+use crate::limits::{AMQP_ASSEMBLED_MESSAGES_MAX, AMQP_UNANSWERED_MAX, AMQP_UPLOAD_CREDIT};
 use crate::mqtt::Counted;
 use crate::plane::Plane;
 use crate::ports::Ticket;
@@ -41,7 +41,7 @@ pub(crate) struct Session {
     counted: Option<Counted>,
     uploads: HashMap<LinkRef, Upload>,
     /// Devices a gateway may act for, and the registry's version when that was said.
-    pub(super) authorised: HashMap<String, u64>,
+    pub(super) authorised: Authorised,
     /// The registry's refusal, for the message that waits.
     pub(super) refusal: Option<Refusal>,
     pub(super) asking_since: Option<Instant>,
@@ -62,7 +62,7 @@ impl Session {
             is_open: false,
             counted: None,
             uploads: HashMap::new(),
-            authorised: HashMap::new(),
+            authorised: Authorised::default(),
             refusal: None,
             asking_since: None,
             asked_version: 0,
@@ -96,6 +96,13 @@ impl Session {
     /// Whether what the peer has shown is void at `now`.
     pub(crate) fn is_void(&self, now: Instant) -> bool {
         self.valid_until.is_some_and(|until| until <= now)
+    }
+
+    /// The peer was silent because it was not read from.
+    pub(crate) fn excuse_silence(&mut self, now: Instant) {
+        if let Some(connection) = &mut self.connection {
+            connection.excuse_silence(now);
+        }
     }
 
     /// Shows a patient peer that this end is alive; false if the peer is given up.
@@ -382,6 +389,10 @@ impl Session {
     // ---- messages ---------------------------------------------------------------------------------------------------
 
     fn upload(&mut self, turn: &mut Turn<'_, '_>, arrived: Arrived<'_>, used: usize) -> Step {
+        if self.unanswered.len() >= AMQP_UNANSWERED_MAX {
+            self.waiting = Some((arrived.into_owned(), used));
+            return Step::Again(Hold::Pipeline);
+        }
         match self.take_message(turn, &arrived) {
             Verdict::Known(state) => {
                 self.settle(turn.io, &mut turn.wire, arrived.link, arrived.delivery, state);
@@ -435,6 +446,11 @@ impl Session {
         self.replenish(io, wire, link);
     }
 
+    /// Whether a connection on hold for its answers may go on.
+    pub(crate) fn has_room(&self) -> bool {
+        self.unanswered.len() <= AMQP_UNANSWERED_MAX / 2
+    }
+
     /// Answers that were gathered go into the output.
     pub(crate) fn flush(&mut self, io: &mut Io<'_>, wire: &mut Wire<'_>) {
         if let (Some(connection), Some(output)) = (&mut self.connection, wire.output(io)) {
@@ -446,12 +462,7 @@ impl Session {
     pub(crate) fn authorised(&mut self, device: String, result: Result<(), Refusal>) {
         self.asking_since = None;
         match result {
-            Ok(()) => {
-                if self.authorised.len() >= AUTHORISED_DEVICES_MAX {
-                    self.authorised.clear();
-                }
-                self.authorised.insert(device, self.asked_version);
-            }
+            Ok(()) => self.authorised.note(device, self.asked_version),
             Err(refusal) => self.refusal = Some(refusal),
         }
     }

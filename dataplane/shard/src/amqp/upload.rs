@@ -5,7 +5,7 @@ use crate::connections::Hold;
 use crate::identity::{Adapter, Refusal};
 use crate::limits::AMQP_PROPERTIES_MAX;
 use crate::mqtt::{PublishTopic, TopicError, parse_publish};
-use crate::plane::{Inbound, Producer};
+use crate::plane::{EMPTY_NOTIFICATION, Inbound, Producer};
 use crate::ports::Ticket;
 use crate::stored::{NotStored, Waiter};
 use crate::telemetry::{Taken, route_of, topic_of};
@@ -15,9 +15,6 @@ use fulcrum_frame::Class;
 use fulcrum_links::{Arrival, LinkRef};
 use std::borrow::Cow;
 use std::sync::Arc;
-
-/// Content type of a message without a body (Hono).
-const EMPTY_NOTIFICATION: &str = "application/vnd.eclipse-hono-empty-notification";
 
 /// A link a device sends on.
 #[derive(Default)]
@@ -227,7 +224,7 @@ impl Session {
         if device.is_empty() || *device == *principal.name {
             return Ok(principal.name.clone());
         }
-        if self.authorised.get(device) == Some(&plane.identity_version) {
+        if self.authorised.holds(device, plane.identity_version) {
             return Ok(device.into());
         }
         let (tenant, gateway) = (principal.tenant.clone(), principal.name.clone());

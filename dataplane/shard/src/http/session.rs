@@ -3,10 +3,10 @@
 use super::routes::{Address, Route, find};
 use crate::connections::{Hold, Key};
 use crate::flow::{Flow, Step};
-use crate::identity::{Adapter, Login, Password, Principal, Refusal, Role};
-use crate::limits::{AUTHORISED_DEVICES_MAX, HTTP_IDLE_TIMEOUT, HTTP_PIPELINE_MAX};
+use crate::identity::{Adapter, Authorised, Login, Password, Principal, Refusal, Role};
+use crate::limits::{HTTP_IDLE_TIMEOUT, HTTP_PIPELINE_MAX};
 use crate::mqtt::{decode_request_id, is_response_status};
-use crate::plane::{Inbound, Plane, Producer};
+use crate::plane::{EMPTY_NOTIFICATION, Inbound, Plane, Producer};
 use crate::ports::Ticket;
 use crate::stored::{NotStored, Waiter};
 use crate::telemetry::{Taken, route_of, topic_of};
@@ -17,12 +17,9 @@ use fulcrum_http::{
     encode_response, encode_response_head, query_value,
 };
 use fulcrum_ring::Io;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// Content type of a message without a body (Hono).
-const EMPTY_NOTIFICATION: &str = "application/vnd.eclipse-hono-empty-notification";
 
 /// Status, and the text of the error body.
 type Refused = (u16, &'static str);
@@ -38,7 +35,7 @@ pub(crate) struct Session {
     unknown_certificate: Option<u64>,
     /// The registry's refusal, for the request at the front.
     refusal: Option<Refusal>,
-    authorised: HashMap<String, u64>,
+    authorised: Authorised,
     /// Answers in the order of their requests; `None` until it is known.
     answers: VecDeque<Option<Answer>>,
     /// Number of the request `answers` begins with.
@@ -83,7 +80,7 @@ impl Session {
             asked: None,
             unknown_certificate: None,
             refusal: None,
-            authorised: HashMap::new(),
+            authorised: Authorised::default(),
             answers: VecDeque::new(),
             first: 0,
             asking_since: None,
@@ -284,12 +281,7 @@ impl Session {
     pub(crate) fn authorised(&mut self, device: String, result: Result<(), Refusal>) {
         self.asking_since = None;
         match result {
-            Ok(()) => {
-                if self.authorised.len() >= AUTHORISED_DEVICES_MAX {
-                    self.authorised.clear();
-                }
-                self.authorised.insert(device, self.asked_version);
-            }
+            Ok(()) => self.authorised.note(device, self.asked_version),
             Err(refusal) => self.refusal = Some(refusal),
         }
     }
@@ -309,7 +301,7 @@ impl Session {
         if address.device.is_empty() || *address.device == *principal.name {
             return Ok(principal.name.clone());
         }
-        if self.authorised.get(&address.device) == Some(&plane.identity_version) {
+        if self.authorised.holds(&address.device, plane.identity_version) {
             return Ok(address.device.as_str().into());
         }
         let (tenant, gateway) = (principal.tenant.clone(), principal.name.clone());

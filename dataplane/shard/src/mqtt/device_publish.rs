@@ -11,7 +11,7 @@ use crate::connections::{Hold, Key};
 use crate::flow::Flow;
 use crate::identity::{Adapter, Refusal, Role};
 use crate::limits::AUTHORISED_DEVICES_MAX;
-use crate::plane::{Inbound, Plane, Producer};
+use crate::plane::{EMPTY_NOTIFICATION, Inbound, Plane, Producer};
 use crate::ports::Ticket;
 use crate::stored::{NotStored, Waiter};
 use crate::telemetry::{Taken, route_of, topic_of};
@@ -29,9 +29,6 @@ pub(super) struct DeviceRoute {
     consumer_topic: String,
     targets: Vec<Target>,
 }
-
-/// Content type of a message that says only that it is there (Hono).
-const EMPTY_NOTIFICATION: &str = "application/vnd.eclipse-hono-empty-notification";
 
 /// Why the device a topic names is not at hand.
 enum NoDevice {
